@@ -1,0 +1,60 @@
+# `make` lists what there is. Needs make, and Python 3.11 to 3.13; everything else goes into .venv.
+PYTHON ?= python3
+PY := .venv/bin/python
+BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# `make run PORT=9000` and `PORT=9000 make run` are the same: make hands both to what it starts.
+
+.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index principles-report clean
+
+help: ## list these targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+setup: ## make .venv from a lock file (run and test do this themselves)
+	@$(PYTHON) -m scripts.setup
+
+# The tests start a real vLLM, whatever `make run` was last used with.
+setup-cpu:
+	@$(PYTHON) -m scripts.setup cpu
+
+run: setup ## start vLLM and the gateway, show one repaired answer, serve until Ctrl-C
+	@exec $(PY) -m scripts.run
+
+test: lint unit contract e2e ## everything: lint, types, import rules, unit, contract and end-to-end tests
+
+lint: setup-cpu ## ruff, mypy --strict and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup-cpu ## let ruff lay out the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --select I .
+
+unit: setup-cpu ## fast tests without network or model
+	@$(PY) -m pytest tests/unit
+
+contract: setup-cpu ## the HTTP contract against a fake model
+	@$(PY) -m pytest tests/contract
+
+e2e: setup-cpu ## the gateway in front of a real vLLM with the demonstration model
+	@$(PY) -m pytest tests/e2e
+
+bench: setup-cpu ## time draft, verdicts and revision on a real vLLM
+	@$(PY) -m loadtests.bench
+
+lock: setup-cpu ## choose the newest package versions that fit and pin them in requirements/
+	@$(PY) -m scripts.lock
+
+index: setup ## build the index of principles into .cache/index
+	@$(PY) -m scripts.build_index
+
+principles-report: setup-cpu ## how well retrieval finds the principles, from written questions
+	@$(PY) -m principles_index evaluate
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,301 @@
+"""The model as the stages see it (`LLM`), and the client of an OpenAI-compatible server that is one (`UpstreamLLM`).
+
+Foreign errors are translated here, once. No call has a timeout of its own beyond connecting: the pipeline's deadline
+cancels, cancelling closes the connection, and vLLM aborts the request whose connection is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+
+from service.domain import Completion, Usage
+from service.errors import ModelNotFound, UpstreamError, UpstreamUnavailable
+from service.settings import Upstream
+from service.upstream_errors import GARBAGE, refused
+
+Wire = Mapping[str, Any]
+
+_MODEL_TTL_S = 30.0
+_LARGEST_BODY = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that the upstream serves. `context` is the longest prompt plus answer in tokens, where it is told."""
+
+    id: str
+    context: int | None
+    root: str
+    is_vllm: bool
+    wire: Wire = field(default_factory=dict)
+
+
+class LLM(Protocol):
+    async def model(self, name: str | None = None) -> ModelInfo:
+        """The model of that name, or the default one. Raises ModelNotFound, UpstreamError."""
+        ...
+
+    async def models(self) -> Sequence[ModelInfo]: ...
+
+    async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
+        """One answer. Raises UpstreamError and, for fields that are the client's, RequestError."""
+        ...
+
+    def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
+        """Pieces of text as they are decoded, then the whole as a Completion."""
+        ...
+
+    async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
+        """Length of the rendered prompt in tokens; None where the upstream cannot tell."""
+        ...
+
+    async def relay(self, body: Wire) -> bytes:
+        """Mode `off`: the request as it came, the response as it came."""
+        ...
+
+    def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
+        """Mode `off`, streamed: server-sent events as they came, each with its blank line."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class RetryBudget:
+    """Tokens for retries: each request earns `ratio`, each retry costs one (gRPC's retry throttling)."""
+
+    def __init__(self, ratio: float, burst: float = 10.0) -> None:
+        self._ratio, self._burst, self._tokens = ratio, burst, burst if ratio else 0.0
+
+    def earn(self) -> None:
+        self._tokens = min(self._burst, self._tokens + self._ratio)
+
+    def spend(self) -> bool:
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class UpstreamLLM:
+    """One upstream, one connection pool. Must be made inside a running event loop."""
+
+    def __init__(self, settings: Upstream) -> None:
+        headers = {"Content-Type": "application/json"}
+        if settings.api_key:
+            headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._settings = settings
+        self._url = settings.url.rstrip("/").removesuffix("/v1")
+        self._retries = RetryBudget(settings.retry_ratio)
+        self._models: tuple[ModelInfo, ...] = ()
+        self._models_at = float("-inf")
+        self._models_lock = asyncio.Lock()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.max_connections, ttl_dns_cache=10),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_s),
+            headers=headers,
+            auto_decompress=True,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    # --- models ---
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """What the upstream lists now. Raises UpstreamError."""
+        payload = _parse(await self._fetch("GET", "/v1/models", None))
+        entries = payload.get("data")
+        if not isinstance(entries, list) or not entries:
+            raise UpstreamError("The model server lists no models.")
+        self._models = tuple(_model_info(entry) for entry in entries if isinstance(entry, dict) and entry.get("id"))
+        self._models_at = time.monotonic()
+        return self._models
+
+    async def model(self, name: str | None = None) -> ModelInfo:
+        if time.monotonic() - self._models_at > _MODEL_TTL_S:
+            async with self._models_lock:
+                if time.monotonic() - self._models_at > _MODEL_TTL_S:
+                    try:
+                        await self.models()
+                    except UpstreamError:
+                        if not self._models:  # else: a stale list beats a failed answer
+                            raise
+        wanted = name or self._settings.model or self._models[0].id
+        for info in self._models:
+            if info.id == wanted:
+                return info
+        raise ModelNotFound("The model does not exist. GET /v1/models lists those that do.", param="model")
+
+    # --- calls ---
+
+    async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
+        body = _body(model, messages, params)
+        return _completion(_parse(await self._fetch("POST", "/v1/chat/completions", body, fields=params)))
+
+    async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
+        body = _body(model, messages, params) | {"stream": True, "stream_options": {"include_usage": True}}
+        text, finish, usage = "", None, Usage()
+        async for event in self.relay_stream(body):
+            data = event[5:].strip() if event.startswith(b"data:") else b""
+            if not data or data == b"[DONE]":
+                continue
+            chunk = _parse(data)
+            if chunk.get("usage"):
+                usage = _usage(chunk["usage"])
+            for choice in chunk.get("choices") or ():
+                piece = (choice.get("delta") or {}).get("content") or ""
+                finish = choice.get("finish_reason") or finish
+                if piece:
+                    text += piece
+                    yield piece
+        if finish is None:
+            raise UpstreamError(GARBAGE)
+        yield Completion(text, finish, usage, {"role": "assistant", "content": text})
+
+    async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
+        if not model.is_vllm:
+            return None
+        body: dict[str, Any] = {"model": model.id, "messages": list(messages), "add_generation_prompt": True}
+        if tools:
+            body["tools"] = list(tools)
+        try:
+            count = _parse(await self._fetch("POST", "/tokenize", body)).get("count")
+        except UpstreamUnavailable:
+            raise
+        except UpstreamError:
+            return None
+        return count if isinstance(count, int) else None
+
+    async def relay(self, body: Wire) -> bytes:
+        raw = await self._fetch("POST", "/v1/chat/completions", body, fields=body)
+        _completion(_parse(raw))  # half an answer is no answer
+        return raw
+
+    async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
+        async with self._request("POST", "/v1/chat/completions", body) as response:
+            if response.status != 200:
+                raise refused(response.status, response.headers, await _read(response), fields=body)
+            buffer = b""
+            async for piece in _chunks(response):
+                buffer += piece.replace(b"\r\n", b"\n")
+                while (end := buffer.find(b"\n\n")) >= 0:
+                    event, buffer = buffer[:end], buffer[end + 2 :]
+                    if event.startswith(b"data: {") and b'"error"' in event[:200] and "error" in _parse(event[6:]):
+                        raise UpstreamError("The model server failed while it wrote the answer.")
+                    yield event + b"\n\n"
+                    if event == b"data: [DONE]":
+                        return
+        raise UpstreamError("The model server broke off its answer.")
+
+    # --- transport ---
+
+    async def _fetch(self, method: str, path: str, body: Wire | None, *, fields: Wire | None = None) -> bytes:
+        async with self._request(method, path, body) as response:
+            raw = await _read(response)
+            if response.status != 200:
+                raise refused(response.status, response.headers, raw, fields=fields or {})
+            return raw
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, body: Wire | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        data = None if body is None else orjson.dumps(body)
+        self._retries.earn()
+        while True:
+            try:
+                response = await self._session.request(method, self._url + path, data=data, allow_redirects=False)
+                break
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                # Nothing has been answered yet, so asking again is safe; a budget keeps an outage from doubling itself.
+                if isinstance(error, aiohttp.InvalidURL) or not self._retries.spend():
+                    raise UpstreamUnavailable("The model server cannot be reached.") from error
+        try:
+            yield response
+        except BaseException:
+            response.close()  # unread bytes: the connection cannot be used again, and closing it aborts the request
+            raise
+        else:
+            response.release()
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for piece in _chunks(response):
+        size += len(piece)
+        if size > _LARGEST_BODY:
+            raise UpstreamError(GARBAGE)
+        parts.append(piece)
+    return b"".join(parts)
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_any():
+            yield piece
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise UpstreamError("The model server broke off its answer.") from error
+
+
+def _body(model: ModelInfo, messages: Sequence[Wire], params: Wire) -> dict[str, Any]:
+    sent = dict(params)
+    if not model.is_vllm:  # fields of vLLM's own, which others refuse
+        sent.pop("cache_salt", None)
+        sent.pop("chat_template_kwargs", None)
+    return {"model": model.id, "messages": list(messages), **sent}
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    with suppress(orjson.JSONDecodeError):
+        payload = orjson.loads(raw)
+        if isinstance(payload, dict):
+            return payload
+    raise UpstreamError(GARBAGE)
+
+
+def _model_info(entry: dict[str, Any]) -> ModelInfo:
+    context = entry.get("max_model_len")
+    return ModelInfo(
+        id=str(entry["id"]),
+        context=context if isinstance(context, int) and context > 0 else None,
+        root=str(entry.get("root") or entry["id"]),
+        is_vllm=entry.get("owned_by") == "vllm",
+        wire=entry,
+    )
+
+
+def _completion(payload: dict[str, Any]) -> Completion:
+    """Raises UpstreamError unless the payload holds one whole answer."""
+    try:
+        choice = payload["choices"][0]
+        message = choice["message"]
+        content = message.get("content") or ""
+        finish = choice["finish_reason"]
+        if not isinstance(content, str) or not isinstance(finish, str):
+            raise TypeError
+        return Completion(without_thinking(content), finish, _usage(payload.get("usage")), message, choice.get("logprobs"))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UpstreamError(GARBAGE) from error
+
+
+def _usage(payload: Any) -> Usage:
+    if not isinstance(payload, dict):
+        return Usage()
+    details = payload.get("prompt_tokens_details") or {}
+    numbers = (payload.get("prompt_tokens"), payload.get("completion_tokens"), details.get("cached_tokens"))
+    return Usage(*(number if isinstance(number, int) and number > 0 else 0 for number in numbers))
+
+
+def without_thinking(text: str) -> str:
+    """A reasoning model's thoughts are not its answer; servers without a reasoning parser leave them in the text."""
+    if text.lstrip().startswith("<think>"):
+        return text.partition("</think>")[2].lstrip()
+    return text

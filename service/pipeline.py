@@ -1,0 +1,356 @@
+"""The pipeline: retrieve ∥ draft → critique → revise → critique again → select, with one deadline and one fail policy.
+
+`revise_answer` reads top to bottom; `deliver` alone decides what goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from service.domain import Completion, Conversation, Facets, Match, RedFlag, Turn, Usage
+from service.errors import AnswerBlocked, AnswerUnverified, ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
+from service.language import detect
+from service.llm import LLM, ModelInfo
+from service.safety import RedFlags, SafeTexts
+from service.settings import Mode
+from service.settings import Revision as RevisionSettings
+from service.stages.critique import Critic, Critique, critique
+from service.stages.draft import draft
+from service.stages.retrieve import Choice, Retrieved, Retriever, retrieve
+from service.stages.revise import Candidate, Room, plan, revise, tokens_of
+from service.stages.select import Judged, refusal, select
+
+Stage = Literal["retrieve", "draft", "critique", "revise", "recritique"]
+Status = Literal["draft_passed", "revised", "draft_kept", "draft_unverified", "safety_text"]
+OnStage = Callable[[Stage], None]
+
+_VERDICT_TOKENS = 320  # a high guess of the longest verdict question, so that a draft leaves room to be judged
+_EDIT_TOKENS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The `revision` object of a request, resolved against the defaults of its key and of the deployment."""
+
+    mode: Mode = "auto"
+    max_rounds: int = 1
+    choice: Choice = Choice()
+    deadline_s: float = 55.0
+    locale: str | None = None
+    strict: bool = False
+    progress: bool = False
+    trace: Literal["none", "summary", "full"] = "summary"
+    stream: Literal["final", "live"] = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A validated request. `sampling` applies to draft and candidates, `tools` to the draft alone."""
+
+    conversation: Conversation
+    model: ModelInfo
+    options: Options
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+    tenant: str = "anonymous"
+
+    @property
+    def json_kind(self) -> str | None:
+        """`json_object` or `json_schema` where the client asked for JSON."""
+        kind = (self.sampling.get("response_format") or {}).get("type")
+        return kind if kind in ("json_object", "json_schema") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """Everything that an answer needs, built once by `create_app`."""
+
+    llm: LLM
+    retriever: Retriever
+    critic: Critic
+    flags: RedFlags
+    safe_texts: SafeTexts
+    revision: RevisionSettings
+    salt_tenants: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client gets, and the evidence."""
+
+    text: str
+    completion: Completion | None
+    status: Status
+    reason: str | None
+    work: Work
+    safety_text: str | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """What is known so far. Stages fill it in; at the deadline it holds the best answer there is."""
+
+    ask: Ask
+    flags: tuple[RedFlag, ...]
+    language: str | None
+    retrieved: Retrieved | None = None
+    draft: Completion | None = None
+    draft_critique: Critique | None = None
+    best: Completion | None = None
+    best_critique: Critique | None = None
+    judged: list[Judged] = field(default_factory=list)
+    rounds: int = 0
+    doubt: str | None = None
+    usage: dict[Stage, Usage] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def spent(self, stage: Stage, usage: Usage) -> None:
+        self.usage[stage] = self.usage.get(stage, Usage()) + usage
+
+    @contextmanager
+    def clock(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + round((time.perf_counter() - start) * 1000, 2)
+
+    @property
+    def facets(self) -> Facets | None:
+        return self.retrieved.facets if self.retrieved else None
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        return self.retrieved.matches if self.retrieved else ()
+
+    def turn(self, text: str) -> Turn:
+        return Turn(self.ask.conversation, text, self.language, frozenset(flag.kind for flag in self.flags))
+
+
+async def revise_answer(ask: Ask, kit: Kit, on_stage: OnStage = lambda stage: None) -> Answer:
+    """The whole answer. Raises ClinAlignError; never returns text that is known to be bad."""
+    work = Work(ask, kit.flags.detect(ask.conversation.user_texts), detect(ask.conversation.last_user_text))
+    try:
+        with work.clock("total"):
+            async with asyncio.timeout(ask.options.deadline_s):
+                await _work(work, kit, on_stage)
+    except TimeoutError:
+        work.doubt = "deadline"
+    except ClinAlignError as error:
+        if work.draft is not None:
+            raise
+        if not work.flags:
+            raise
+        work.doubt = "draft_failed"
+        del error
+    return deliver(work, kit)
+
+
+async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
+    ask = work.ask
+    params = await _draft_params(work, kit)
+    on_stage("draft")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_retrieve(work, kit))
+        drafting = group.create_task(_draft(work, kit, params))
+    del drafting
+    assert work.draft is not None and work.retrieved is not None
+    if work.draft.calls_tools:
+        return
+    if work.retrieved.failed:
+        work.doubt = "retrieval_failed"
+    on_stage("critique")
+    with work.clock("critique"):
+        work.draft_critique = await critique(work.turn(work.draft.text), work.matches, ask.model, kit.critic, _salt(ask, kit))
+    work.spent("critique", work.draft_critique.usage)
+    work.best, work.best_critique = work.draft, work.draft_critique
+    if work.draft_critique.doubt:
+        work.doubt = work.draft_critique.doubt
+        return
+    if ask.options.mode == "critique":
+        return
+    for _ in range(ask.options.max_rounds):
+        if not work.best_critique.unmet and not (ask.options.mode == "always" and work.rounds == 0):
+            return
+        if not await _round(work, kit, on_stage):
+            return
+
+
+async def _retrieve(work: Work, kit: Kit) -> None:
+    with work.clock("retrieve"):
+        work.retrieved = await retrieve(work.ask.conversation, work.ask.options.choice, work.flags, kit.retriever)
+
+
+async def _draft(work: Work, kit: Kit, params: Mapping[str, Any]) -> None:
+    with work.clock("draft"):
+        completion = await draft(work.ask.conversation, work.ask.model, params, kit.llm)
+    work.spent("draft", completion.usage)
+    work.draft = completion
+
+
+async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
+    """One round of repair. True when it brought a better text."""
+    ask, best, best_critique = work.ask, work.best, work.best_critique
+    assert best is not None and best_critique is not None and work.draft is not None
+    principles = [v.principle for v in best_critique.unmet] or [m.principle for m in work.matches if m.reason != "always"]
+    room = Room(ask.model.context, work.draft.usage.prompt_tokens, ask.max_tokens or kit.revision.max_tokens)
+    plans = []
+    for kind in kit.revision.candidates:
+        planned = plan(kind, ask.conversation, best, principles, kit.critic.prompts, room)
+        if planned:
+            plans.append((kind, *planned))
+    if not plans:
+        work.doubt = "no_room_to_revise"
+        return False
+    work.rounds += 1
+    on_stage("revise")
+    try:
+        with work.clock("revise"):
+            candidates = await revise(plans, ask.model, {**ask.sampling, **_salt(ask, kit)}, kit.llm)
+    except UpstreamError:
+        work.doubt = "revision_failed"
+        return False
+    work.spent("revise", Usage.sum([c.completion.usage for c in candidates]))
+    on_stage("recritique")
+    with work.clock("recritique"):
+        critiques = await asyncio.gather(
+            *(critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, _salt(ask, kit)) for c in candidates)
+        )
+    work.spent("recritique", Usage.sum([c.usage for c in critiques]))
+    return _accept(work, kit, candidates, critiques)
+
+
+def _accept(work: Work, kit: Kit, candidates: Sequence[Candidate], critiques: Sequence[Critique]) -> bool:
+    best_critique = work.best_critique
+    assert best_critique is not None
+    judged = [
+        Judged(c, k, refusal(c, k, best_critique, margin=kit.revision.margin, well_formed=_well_formed(work.ask, c.completion.text)))
+        for c, k in zip(candidates, critiques, strict=True)
+    ]
+    winner = select(judged)
+    work.judged += [
+        Judged(j.candidate, j.critique, "beaten" if j.outcome == "accepted" and i != winner else j.outcome)
+        for i, j in enumerate(judged)
+    ]
+    if winner is None:
+        return False
+    work.best, work.best_critique = judged[winner].candidate.completion, judged[winner].critique
+    return True
+
+
+def _well_formed(ask: Ask, text: str) -> bool:
+    if ask.json_kind is None:
+        return True
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+# --- room in the context ----------------------------------------------------------------------------------------
+
+
+async def _draft_params(work: Work, kit: Kit) -> dict[str, Any]:
+    """The draft's parameters, with a max_tokens that leaves room to judge and to revise it.
+
+    Raises ContextLengthExceeded with the numbers. User turns are never cut.
+    """
+    ask = work.ask
+    params = {**ask.sampling, **ask.tools, **_salt(ask, kit)}
+    wanted = ask.max_tokens or kit.revision.max_tokens
+    context = ask.model.context
+    if context is None:
+        return params | {"max_tokens": wanted}
+    # A token is at least a byte, so the bytes bound the tokens; only a long conversation is worth a call to count it.
+    most = len(orjson.dumps(ask.conversation.wire)) + len(orjson.dumps(dict(ask.tools))) + 64
+    if most + 2 * wanted + _EDIT_TOKENS <= context:
+        return params | {"max_tokens": wanted}
+    counted = await kit.llm.count_tokens(ask.model, ask.conversation.wire, ask.tools.get("tools", ()))
+    prompt = counted if counted is not None else most // 4
+    if ask.max_tokens is None:
+        roomy, tight = (context - prompt - _EDIT_TOKENS) // 2, context - prompt - _VERDICT_TOKENS
+        wanted = min(wanted, roomy if roomy >= 256 else max(tight, 1))
+    needed = prompt + wanted + _VERDICT_TOKENS
+    if needed > context:
+        raise ContextLengthExceeded(
+            f"The model's context is {context} tokens. The messages take {prompt}, the answer {wanted} and its check up to "
+            f"{_VERDICT_TOKENS}: {needed} in all. Shorten the messages or max_tokens.",
+            param="messages",
+        )
+    return params | {"max_tokens": wanted}
+
+
+def _salt(ask: Ask, kit: Kit) -> dict[str, Any]:
+    """vLLM hashes the salt into every cache block: one tenant cannot learn from timing what another has asked."""
+    if not kit.salt_tenants:
+        return {}
+    return {"cache_salt": hashlib.sha256(f"clinalign:{ask.tenant}".encode()).hexdigest()[:32]}
+
+
+# --- the fail policy --------------------------------------------------------------------------------------------
+
+
+def deliver(work: Work, kit: Kit) -> Answer:
+    """What goes out, in this order: red flag, draft failed, known bad, unknown, known good."""
+    text = kit.flags.text(work.flags[0].kind, _locale(work, kit)) if work.flags else None
+    if text is not None:
+        return _with_safety_text(work, text)
+    if work.draft is None:
+        raise UpstreamTimeout("The model server did not answer before the deadline.")
+    if work.draft.calls_tools:
+        return Answer(work.draft.text, work.draft, "draft_unverified", "tool_call", work)
+    best = work.best or work.draft
+    if work.best_critique is not None and work.best_critique.blocking:
+        return _blocked(work, kit)
+    if work.doubt:
+        if work.ask.options.strict:
+            raise AnswerUnverified(f"The answer could not be verified: {work.doubt}.")
+        return Answer(best.text, best, "revised" if best is not work.draft else "draft_unverified", work.doubt, work)
+    return Answer(best.text, best, _status(work), None, work)
+
+
+def _status(work: Work) -> Status:
+    if work.best is not work.draft:
+        return "revised"
+    return "draft_kept" if work.draft_critique is not None and work.draft_critique.unmet else "draft_passed"
+
+
+def _with_safety_text(work: Work, text: str) -> Answer:
+    """The fixed text first; the model's text after it only when it is known good: verified, nothing weighty unmet."""
+    best, judged = work.best, work.best_critique
+    good = best is not None and judged is not None and not work.doubt and not judged.unmet_of("blocking", "major")
+    if work.ask.json_kind:
+        if good and best is not None and _well_formed(work.ask, best.text):
+            return Answer(best.text, best, _status(work), None, work, safety_text=text)
+        if work.ask.json_kind == "json_schema":
+            raise AnswerBlocked(f"No safe answer fits the response_format. {text}")
+        return Answer(orjson.dumps({"safety_text": text}).decode(), None, "safety_text", work.doubt, work, safety_text=text)
+    if work.draft is not None and work.draft.calls_tools:  # the tool call goes out as it is, the text beside it
+        return Answer(text, work.draft, "draft_unverified", "tool_call", work, safety_text=text)
+    if good and best is not None:
+        return Answer(f"{text}\n\n{best.text}", best, _status(work), None, work, safety_text=text)
+    return Answer(text, None, "safety_text", work.doubt or "model_text_withheld", work, safety_text=text)
+
+
+def _blocked(work: Work, kit: Kit) -> Answer:
+    assert work.best_critique is not None
+    for verdict in work.best_critique.blocking:
+        text = kit.safe_texts.text(verdict.principle.id, _locale(work, kit))
+        if text is not None and work.ask.json_kind is None:
+            return Answer(text, None, "safety_text", "blocked", work, safety_text=text)
+    raise AnswerBlocked("The answer was withheld: it failed a principle that no revision could mend.")
+
+
+def _locale(work: Work, kit: Kit) -> str:
+    """The request's or the deployment's; only the language is taken from the user's text, never a country."""
+    chosen = work.ask.options.locale
+    return chosen or kit.flags.locale_for(work.language)

@@ -1,0 +1,1 @@
+"""The five stages, one async function each. The model is a parameter."""

@@ -1,0 +1,172 @@
+"""Stage 3: one verdict per principle, from its rule where it has one that can tell, else from the model.
+
+The model's verdict is one decoded token without a grammar. The prompt is the conversation continued with the answer and
+one short question, so it starts with the tokens that vLLM has just processed for the draft and its prefix cache serves
+them. P(met) is the share of *yes* in the probability mass of *yes* and *no* among the likeliest tokens; little mass on
+any label is `unknown`. Nothing is parsed out of prose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from service.domain import Completion, Label, Match, Principle, Severity, Turn, Usage, Verdict
+from service.errors import UpstreamError
+from service.llm import LLM, ModelInfo, Wire
+from service.prompts import Prompts
+from service.rules import BLOCKING_RULES, RULES
+from service.scoring import score
+from service.settings import Critic as CriticSettings
+from service.trust import TrustRecord
+
+_SPELLINGS: Mapping[str, Label] = {
+    "yes": "met", "y": "met",
+    "no": "unmet",
+    "na": "not_applicable", "n/a": "not_applicable", "n": "not_applicable", "n.a": "not_applicable",
+}  # fmt: skip
+_TOP = 20  # vLLM's default limit; what lies beyond the 20 likeliest tokens has no mass worth counting
+
+
+@dataclass(frozen=True, slots=True)
+class Critic:
+    """What judging needs. `decides` says whether the model's verdicts count or only advise."""
+
+    llm: LLM
+    prompts: Prompts
+    settings: CriticSettings
+    trust: TrustRecord | None
+    principles_version: str
+    slots: asyncio.Semaphore
+
+    def decides(self, model: ModelInfo) -> bool:
+        return self.trust is not None and self.trust.decides(
+            model=model.root, prompt_version=self.prompts.version, principles_version=self.principles_version
+        )
+
+    @property
+    def threshold(self) -> float:
+        return self.trust.threshold if self.trust else self.settings.threshold
+
+
+@dataclass(frozen=True)
+class Critique:
+    """Verdicts on one text. `failed_calls` counts verdicts that the model server failed to give."""
+
+    verdicts: tuple[Verdict, ...]
+    usage: Usage
+    model_decides: bool
+    strict_threshold: float
+    failed_calls: int = 0
+
+    @cached_property
+    def deciding(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.verdicts if v.source == "rule" or self.model_decides)
+
+    @cached_property
+    def score(self) -> float | None:
+        return score(self.deciding)
+
+    @cached_property
+    def unmet(self) -> tuple[Verdict, ...]:
+        """What is to be repaired, the weightiest first."""
+        unmet = [v for v in self.deciding if v.label == "unmet"]
+        return tuple(sorted(unmet, key=lambda v: (-v.principle.points, v.principle.id)))
+
+    @cached_property
+    def blocking(self) -> tuple[Verdict, ...]:
+        """Blocking principles that are unmet, by a rule named as blocking or by a deciding critic that is sure."""
+        return tuple(v for v in self.unmet if v.principle.severity == "blocking" and self._may_block(v))
+
+    def _may_block(self, verdict: Verdict) -> bool:
+        if verdict.source == "rule":
+            return verdict.principle.rule in BLOCKING_RULES
+        return verdict.p_met is not None and verdict.p_met < self.strict_threshold
+
+    def unmet_of(self, *severities: Severity) -> bool:
+        return any(v.principle.severity in severities for v in self.unmet)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this critique does not verify the text; None when it does."""
+        decided = [v for v in self.deciding if v.label in ("met", "unmet", "not_applicable")]
+        if not decided:
+            return "critique_failed" if self.failed_calls else "nothing_decided"
+        if self.model_decides:
+            unknown = [v for v in self.verdicts if v.label == "unknown"]
+            if any(v.principle.severity == "blocking" for v in unknown) or 2 * len(unknown) > len(self.verdicts):
+                return "critique_failed" if self.failed_calls else "critique_unsure"
+        return None
+
+
+async def critique(
+    turn: Turn, matches: Sequence[Match], model: ModelInfo, critic: Critic, params: Mapping[str, Any] | None = None
+) -> Critique:
+    """Verdicts on `turn.answer` in the order of `matches`. Upstream failures become `unknown`; only bugs raise."""
+    decides = critic.decides(model)
+    ask_model = decides or critic.settings.model_verdicts
+    prefix = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}]
+
+    async def judge(principle: Principle) -> tuple[Verdict, Usage, bool]:
+        told = RULES[principle.rule](turn) if principle.rule else None
+        if told is not None:
+            return Verdict(principle, told, float(told == "met"), "rule"), Usage(), False
+        if not ask_model:
+            return Verdict(principle, "unknown", None, "rule" if principle.rule else "model"), Usage(), False
+        try:
+            async with critic.slots:
+                completion = await critic.llm.chat(model, verdict_messages(prefix, principle, critic.prompts), _params(critic, params))
+        except UpstreamError:
+            return Verdict(principle, "unknown", None, "model"), Usage(), True
+        label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
+        return Verdict(principle, label, p_met, "model"), completion.usage, completion.logprobs is None
+
+    judged = await asyncio.gather(*(judge(match.principle) for match in matches))
+    return Critique(
+        verdicts=tuple(verdict for verdict, _, _ in judged),
+        usage=Usage.sum([usage for _, usage, _ in judged]),
+        model_decides=decides,
+        strict_threshold=critic.settings.strict_threshold,
+        failed_calls=sum(failed for _, _, failed in judged),
+    )
+
+
+def verdict_messages(prefix: Sequence[Wire], principle: Principle, prompts: Prompts) -> list[Wire]:
+    question = prompts.render("verdict", statement=principle.statement, applies_when=principle.applies_when)
+    return [*prefix, {"role": "user", "content": question}]
+
+
+def _params(critic: Critic, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    params: dict[str, Any] = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": _TOP, **(extra or {})}
+    if critic.settings.chat_template_kwargs:
+        params["chat_template_kwargs"] = critic.settings.chat_template_kwargs
+    return params
+
+
+def read_label(completion: Completion, *, min_mass: float, threshold: float) -> tuple[Label, float | None]:
+    """Label and P(met) from the log-probabilities of the first token. (`unknown`, None) where they tell too little."""
+    mass: dict[Label, float] = {"met": 0.0, "unmet": 0.0, "not_applicable": 0.0}
+    for text, logprob in _top_tokens(completion.logprobs).items():
+        label = _SPELLINGS.get(text.strip(" \t\n\"'*.,:;!()").casefold())
+        if label:
+            mass[label] += math.exp(min(0.0, logprob))
+    if sum(mass.values()) < min_mass:
+        return "unknown", None
+    yes_or_no = mass["met"] + mass["unmet"]
+    if mass["not_applicable"] > yes_or_no or not yes_or_no:
+        return "not_applicable", None
+    p_met = mass["met"] / yes_or_no
+    return ("met" if p_met >= threshold else "unmet"), round(p_met, 4)
+
+
+def _top_tokens(logprobs: Mapping[str, Any] | None) -> dict[str, float]:
+    """Log-probability by token text. A dict, since servers may list the sampled token twice."""
+    try:
+        entries = (logprobs or {})["content"][0]["top_logprobs"]
+        return {str(e["token"]): float(e["logprob"]) for e in entries if not math.isnan(float(e["logprob"]))}
+    except (KeyError, IndexError, TypeError, ValueError):
+        return {}

@@ -1,0 +1,83 @@
+"""Stage 1: which principles matter for this conversation, and what kind of message it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from principles_index.embed import Embedder, query_text
+from principles_index.index import Filters, PrincipleIndex
+from principles_index.schema import Library
+from service.domain import Conversation, Facets, FlagKind, Match, RedFlag
+from service.errors import PrincipleNotFound
+
+log = logging.getLogger("clinalign")
+
+# A danger that was found by pattern must be answered for, whatever the vectors say.
+RULES_OF_FLAG: dict[FlagKind, Collection[str]] = {
+    "emergency": ("emergency_advice_first", "no_wait_in_emergency"),
+    "overdose": ("poison_help_named", "no_induced_vomiting", "no_wait_in_emergency"),
+    "self_harm": ("self_harm_support", "no_method_detail"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the client asked for: exactly these `ids`, or retrieval shaped by the rest."""
+
+    ids: tuple[str, ...] | None = None
+    top_k: int = 8
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """`facets` is None and `failed` true when the index could not be asked and the core principles stand in."""
+
+    matches: tuple[Match, ...]
+    facets: Facets | None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retriever:
+    library: Library
+    index: PrincipleIndex | None
+    embedder: Embedder | None
+    timeout_s: float
+    # Held so that an embedding that outlives its request is not collected while it runs.
+    background: set[asyncio.Task[object]] = field(default_factory=set)
+
+    def check(self, choice: Choice) -> None:
+        """Raises PrincipleNotFound for an id that the library lacks."""
+        for name in (*(choice.ids or ()), *choice.include, *choice.exclude):
+            if name not in self.library.by_id:
+                raise PrincipleNotFound(
+                    "A principle of that id does not exist. GET /v1/principles lists those that do.",
+                    param="revision.principles",
+                )
+
+
+async def retrieve(conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever) -> Retrieved:
+    """Matches in the order: requested, retrieved (best first), for red flags, always-on. Never empty, never raises."""
+    library = retriever.library
+    try:
+        if retriever.index is None or retriever.embedder is None:
+            raise RuntimeError("no index")
+        async with asyncio.timeout(retriever.timeout_s):
+            vector = await retriever.embedder.embed(query_text(conversation))
+        found = retriever.index.search(vector, choice.top_k, Filters(choice.include, choice.exclude))
+        matches, facets, failed = found.matches, found.facets, False
+    except Exception as error:  # noqa: BLE001 - whatever broke, the core principles stand in, and the answer is marked
+        log.error("retrieval_failed", extra={"fields": {"error": type(error).__name__}})
+        matches, facets, failed = tuple(Match(p, None, "core") for p in library.core if not p.always), None, True
+    if choice.ids is not None:
+        return Retrieved(tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids)), facets, failed)
+    chosen = {m.principle.id for m in matches} | set(choice.exclude)
+    rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
+    urgent = [Match(p, None, "core") for p in library.principles if p.rule in rules and p.id not in chosen and not p.always]
+    always = [Match(p, None, "always") for p in library.always if p.id not in set(choice.exclude)]
+    return Retrieved((*matches, *urgent, *always), facets, failed)

@@ -1,0 +1,19 @@
+"""Each test carries the marker of its folder: unit, contract or e2e."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+KINDS = ("unit", "contract", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        kind = item.path.relative_to(HERE).parts[0]
+        if kind in KINDS:
+            item.add_marker(kind)
