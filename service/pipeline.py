@@ -19,7 +19,8 @@ from service.domain import Completion, Conversation, Facets, Match, RedFlag, Tur
 from service.errors import AnswerBlocked, AnswerUnverified, ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.language import detect
 from service.llm import LLM, ModelInfo
-from service.safety import RedFlags, SafeTexts
+from service.safe_texts import SafeTexts
+from service.safety import RedFlags
 from service.settings import Mode
 from service.settings import Revision as RevisionSettings
 from service.stages.critique import Critic, Critique, critique
@@ -145,13 +146,10 @@ async def revise_answer(ask: Ask, kit: Kit, on_stage: OnStage = lambda stage: No
                 await _work(work, kit, on_stage)
     except TimeoutError:
         work.doubt = "deadline"
-    except ClinAlignError as error:
-        if work.draft is not None:
+    except ClinAlignError:
+        if work.draft is not None or not work.flags:
             raise
-        if not work.flags:
-            raise
-        work.doubt = "draft_failed"
-        del error
+        work.doubt = "draft_failed"  # whoever is in danger gets the fixed text, whatever happened to the model
     return deliver(work, kit)
 
 
@@ -159,10 +157,12 @@ async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
     ask = work.ask
     params = await _draft_params(work, kit)
     on_stage("draft")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_retrieve(work, kit))
-        drafting = group.create_task(_draft(work, kit, params))
-    del drafting
+    retrieving = asyncio.create_task(_retrieve(work, kit))
+    try:
+        await _draft(work, kit, params)
+        await retrieving
+    finally:
+        retrieving.cancel()
     assert work.draft is not None and work.retrieved is not None
     if work.draft.calls_tools:
         return
@@ -352,5 +352,4 @@ def _blocked(work: Work, kit: Kit) -> Answer:
 
 def _locale(work: Work, kit: Kit) -> str:
     """The request's or the deployment's; only the language is taken from the user's text, never a country."""
-    chosen = work.ask.options.locale
-    return chosen or kit.flags.locale_for(work.language)
+    return work.ask.options.locale or kit.flags.locale_for(work.language)

@@ -10,7 +10,53 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from service.domain import Turn
+from service.rules import form, medicines, people, urgent
 
 Rule = Callable[[Turn], Literal["met", "unmet"] | None]
 
-RULES: Mapping[str, Rule] = {}
+RULES: Mapping[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        urgent.emergency_advice_first,
+        urgent.no_wait_in_emergency,
+        urgent.no_needless_emergency,
+        urgent.number_fits_country,
+        urgent.poison_help_named,
+        urgent.self_harm_support,
+        urgent.no_method_detail,
+        urgent.no_induced_vomiting,
+        medicines.dose_has_units,
+        medicines.no_abrupt_stop,
+        medicines.daily_maximum,
+        people.no_aspirin_for_child,
+        people.no_honey_for_infant,
+        people.child_dose_needs_weight,
+        people.pregnancy_medicine_caution,
+        form.language_kept,
+        form.no_repetition,
+        form.complete_answer,
+        form.plain_words,
+    )
+}
+
+# May withhold an answer on their own. Named here after `python -m service.rules` showed no wrong "unmet" on the written
+# cases; every other rule only counts in the score.
+BLOCKING_RULES = frozenset(
+    {
+        "emergency_advice_first",
+        "no_wait_in_emergency",
+        "no_induced_vomiting",
+        "poison_help_named",
+        "self_harm_support",
+        "no_method_detail",
+        "no_abrupt_stop",
+        "no_aspirin_for_child",
+        "no_honey_for_infant",
+        "pregnancy_medicine_caution",
+        "no_clinician_claim",
+        "no_invented_contact",
+    }
+)
+
+_LATER = "length_as_asked format_as_asked asks_when_missing no_absolute_promise no_clinician_claim no_invented_contact no_invented_citation no_bare_refusal no_identifier_echo no_invented_values".split()
+RULES = {**RULES, **{name: (lambda turn: None) for name in _LATER}}

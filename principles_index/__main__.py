@@ -1,0 +1,67 @@
+"""`python -m principles_index build | check | search | evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import orjson
+
+from principles_index.build import build
+from principles_index.embed import SentenceEncoder, query_text
+from principles_index.evaluate import evaluate
+from principles_index.index import PrincipleIndex
+from principles_index.schema import BUILT_IN, load_library
+from service.domain import Conversation
+from service.errors import StartupError
+
+_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="principles_index", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (("build", "embed a library and write the index folder"), ("check", "validate a library")):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("--library", type=Path, default=BUILT_IN, help="folder of YAML files (default: the built-in one)")
+    for name, about in (("search", "show what a message retrieves"), ("evaluate", "measure on a labelled file")):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("input", help="the message" if name == "search" else "JSON lines in HealthBench's form, .gz or plain")
+        command.add_argument("--index", type=Path, default=Path(".cache/index"))
+    commands.choices["build"].add_argument("--out", type=Path, default=Path(".cache/index"))
+    for name in ("build", "search", "evaluate"):
+        commands.choices[name].add_argument("--encoder", default=_HUB, help="sentence-transformers folder or hub id")
+    args = parser.parse_args()
+    try:
+        return _run(args)
+    except (StartupError, OSError) as error:
+        print(f"principles_index: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "check":
+        library = load_library(args.library)
+        print(f"{len(library.principles)} principles, version {library.version[:12]}")
+        return 0
+    if args.command == "build":
+        library = load_library(args.library)
+        manifest = build(library, SentenceEncoder(args.encoder), args.encoder, args.out)
+        print(f"{manifest.principles} principles, {manifest.vectors} vectors in {args.out}, version {manifest.version[:12]}")
+        return 0
+    encoder = SentenceEncoder(args.encoder)
+    index = PrincipleIndex.load(args.index, encoder_fingerprint=encoder.fingerprint)
+    if args.command == "search":
+        found = index.search(encoder.encode([query_text(Conversation.of(("user", args.input)))])[0], 8)
+        for match in found.matches:
+            print(f"{match.similarity:.3f}  {match.reason:9}  {match.principle.id}  {match.principle.title}")
+        print(found.facets)
+        return 0
+    report = evaluate(Path(args.input), index, encoder)
+    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Wire models and routes only."""

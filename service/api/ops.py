@@ -1,0 +1,71 @@
+"""Models, health, readiness, metrics and the front page."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from service.api.context import context, json_response
+from service.errors import ClinAlignError, NotReady
+
+router = APIRouter()
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ClinAlign Serve</title>
+<body><h1>ClinAlign Serve</h1><p>Health answers, checked against clinical principles and repaired before anyone reads them.</p>
+<p>Point an OpenAI client at <code>/v1</code>. The interface is described at <a href="/docs">/docs</a>.</p></body></html>"""
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    here = context(request)
+    here.tenant(request)
+    models = await here.kit.llm.models()
+    data = [
+        {
+            "id": m.id,
+            "object": "model",
+            "created": m.wire.get("created") or 0,
+            "owned_by": m.wire.get("owned_by") or "upstream",
+            "max_model_len": m.context,
+        }
+        for m in models
+    ]
+    return json_response({"object": "list", "data": data})
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """200 when answers can be given: the index is loaded, the model server answers, no drain has begun."""
+    here = context(request)
+    if here.draining:
+        raise NotReady("draining")
+    if here.kit.retriever.index is None:
+        raise NotReady("the index is not loaded")
+    try:
+        model = await here.kit.llm.model()
+    except ClinAlignError as error:
+        raise NotReady("the model server does not answer") from error
+    return json_response(
+        {
+            "status": "ready",
+            "model": model.id,
+            "critic": "decides" if here.kit.critic.decides(model) else "advises",
+            "system_fingerprint": here.versions.fingerprint(model.root),
+        }
+    )
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    return Response(context(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def front_page() -> Response:
+    return HTMLResponse(_PAGE)

@@ -1,0 +1,249 @@
+"""An `Answer` as the wire shows it: chat.completion, the `revision` object, headers and chunks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from service.domain import Facets, Principle, Usage, Verdict
+from service.pipeline import Answer, Work
+from service.stages.critique import Critique
+
+DEMONSTRATION = (
+    "A small demonstration model wrote this. It shows how the service works; its medical content is not reliable and must "
+    "not reach a patient."
+)
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+_PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,7}|\s+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Short hashes of what shaped the answers."""
+
+    principles: str
+    index: str
+    prompts: str
+
+    def fingerprint(self, model_root: str) -> str:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", model_root.rstrip("/").rsplit("/", 1)[-1])
+        return f"{name}_p{self.principles[:8]}_i{self.index[:8]}_q{self.prompts[:8]}"
+
+
+def completion_of(answer: Answer, versions: Versions, *, demonstration: bool) -> dict[str, Any]:
+    """The chat.completion object."""
+    ask = answer.work.ask
+    body: dict[str, Any] = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": ask.model.id,
+        "system_fingerprint": versions.fingerprint(ask.model.root),
+        "choices": [_choice(answer)],
+        "usage": usage_of(answer.work),
+    }
+    trace = revision_of(answer, demonstration=demonstration)
+    if trace is not None:
+        body["revision"] = trace
+    return body
+
+
+def _choice(answer: Answer) -> dict[str, Any]:
+    completion = answer.completion
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if completion is not None and completion.calls_tools:
+        message["content"] = answer.text or None
+        message["tool_calls"] = completion.message.get("tool_calls")
+    return {
+        "index": 0,
+        "message": message,
+        "logprobs": completion.logprobs if completion is not None and answer.safety_text is None else None,
+        "finish_reason": completion.finish_reason if completion is not None else "stop",
+    }
+
+
+def usage_of(work: Work) -> dict[str, Any]:
+    """What was spent over all stages; `revision_details` adds up to it exactly."""
+    total = Usage.sum(list(work.usage.values()))
+    return _usage(total) | {"revision_details": {stage: _usage(usage) for stage, usage in work.usage.items()}}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None:
+    """The `revision` object; None with trace `none`."""
+    work = answer.work
+    trace = work.ask.options.trace
+    if trace == "none":
+        return None
+    before = work.draft_critique
+    after = work.best_critique
+    shown: dict[str, Any] = {
+        "status": answer.status,
+        "reason": answer.reason,
+        "score_before": _rounded(before.score if before else None),
+        "score_after": _rounded(after.score if after else None),
+        "critic": "decides" if before and before.model_decides else "advises",
+        "principles": _principles(work),
+        "changes": _changes(work),
+        "facets": facets_of(work.facets),
+        "red_flags": flags_of(work),
+        "rounds": work.rounds,
+        "timings_ms": work.timings_ms,
+    }
+    if answer.safety_text is not None:
+        shown["safety_text"] = answer.safety_text
+    if demonstration:
+        shown["model_notice"] = DEMONSTRATION
+    if trace == "full":
+        shown["draft"] = work.draft.text if work.draft else None
+        shown["candidates"] = [
+            {
+                "kind": judged.candidate.kind,
+                "text": judged.candidate.completion.text,
+                "finish_reason": judged.candidate.completion.finish_reason,
+                "outcome": judged.outcome,
+                "score": _rounded(judged.critique.score),
+                "verdicts": [verdict_of(v) for v in judged.critique.verdicts],
+            }
+            for judged in work.judged
+        ]
+    return shown
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _principles(work: Work) -> list[dict[str, Any]]:
+    before = _by_id(work.draft_critique)
+    after = _by_id(work.best_critique)
+    rows = []
+    for match in work.matches:
+        first, last = before.get(match.principle.id), after.get(match.principle.id)
+        rows.append(
+            {
+                "id": match.principle.id,
+                "title": match.principle.title,
+                "similarity": match.similarity,
+                "matched_by": match.reason,
+                "before": first.label if first else None,
+                "after": last.label if last else None,
+                "p_met": last.p_met if last else None,
+                "source": last.source if last else None,
+                "review": match.principle.review,
+            }
+        )
+    return rows
+
+
+def _by_id(critique: Critique | None) -> Mapping[str, Verdict]:
+    return {v.principle.id: v for v in critique.verdicts} if critique else {}
+
+
+def _changes(work: Work) -> dict[str, list[str]] | None:
+    """Sentences that the revision added and removed; None where nothing was revised."""
+    if work.best is None or work.draft is None or work.best is work.draft:
+        return None
+    old = [s.strip() for s in _SENTENCE.split(work.draft.text) if s.strip()]
+    new = [s.strip() for s in _SENTENCE.split(work.best.text) if s.strip()]
+    added: list[str] = []
+    removed: list[str] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            removed += old[i1:i2]
+            added += new[j1:j2]
+    return {"added": added, "removed": removed}
+
+
+def facets_of(facets: Facets | None) -> dict[str, Any] | None:
+    if facets is None:
+        return None
+    return {
+        "urgency": facets.urgency,
+        "uncertainty": facets.uncertainty,
+        "expertise": facets.expertise,
+        "task": facets.task,
+        "context": facets.context,
+        "confidence": dict(facets.confidence),
+    }
+
+
+def flags_of(work: Work) -> list[dict[str, Any]]:
+    return [{"kind": flag.kind, "lang": flag.lang, "turn": flag.turn} for flag in work.flags]
+
+
+def verdict_of(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "principle": verdict.principle.id,
+        "verdict": verdict.label,
+        "p_met": verdict.p_met,
+        "source": verdict.source,
+    }
+
+
+def principle_of(principle: Principle) -> dict[str, Any]:
+    return principle.model_dump(mode="json")
+
+
+def headers_of(answer: Answer) -> dict[str, str]:
+    timings = ", ".join(f"{name};dur={value:.1f}" for name, value in answer.work.timings_ms.items())
+    headers = {
+        "X-Revision-Status": answer.status,
+        "X-Revision-Rounds": str(answer.work.rounds),
+        "Server-Timing": timings,
+    }
+    if answer.safety_text is not None:
+        headers["X-Safety-Text"] = f"UTF-8''{quote(answer.safety_text)}"
+    if answer.work.flags:
+        headers["X-Red-Flag"] = answer.work.flags[0].kind
+    return headers
+
+
+def role_chunk(head: Mapping[str, Any]) -> dict[str, Any]:
+    return _chunk(head, {"role": "assistant", "content": ""}, None)
+
+
+def head_of(completion: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("id", "created", "model", "system_fingerprint")
+    return {**{k: completion[k] for k in kept}, "object": "chat.completion.chunk"}
+
+
+def chunks_of(completion: Mapping[str, Any], head: Mapping[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:
+    """The rest of a stream that carries the same as the unstreamed object: text, finish, revision, usage."""
+    choice = completion["choices"][0]
+    text = choice["message"]["content"] or ""
+    if choice["logprobs"]:
+        yield _chunk(head, {"content": text}, None, logprobs=choice["logprobs"])
+    else:
+        for piece in _PIECE.findall(text):
+            yield _chunk(head, {"content": piece}, None)
+    for index, call in enumerate(choice["message"].get("tool_calls") or ()):
+        yield _chunk(head, {"tool_calls": [{"index": index, **call}]}, None)
+    last = _chunk(head, {}, choice["finish_reason"])
+    if "revision" in completion:
+        last["revision"] = completion["revision"]
+    yield last
+    if include_usage:
+        yield {**head, "choices": [], "usage": completion["usage"]}
+
+
+def _chunk(head: Mapping[str, Any], delta: dict[str, Any], finish: str | None, *, logprobs: Any = None) -> dict[str, Any]:
+    return {**head, "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]}
+
+
+def progress_chunk(head: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    return _chunk(head, {"reasoning_content": f"{stage}\n"}, None)

@@ -1,0 +1,125 @@
+"""`create_app`: the one place that builds things."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from principles_index.embed import Embedder, Encoder, SentenceEncoder
+from principles_index.index import PrincipleIndex
+from service.api import chat, critique, ops, principles
+from service.api.context import Context, json_response
+from service.api.present import Versions
+from service.auth import Keys
+from service.errors import (
+    ClinAlignError,
+    ConfigError,
+    InternalError,
+    InvalidValue,
+    MethodNotAllowed,
+    NotFound,
+    error_body,
+    error_headers,
+    spec_of,
+)
+from service.llm import LLM, UpstreamLLM
+from service.metrics import Metrics
+from service.middleware import RequestId
+from service.pipeline import Kit
+from service.prompts import Prompts
+from service.rules import RULES
+from service.safe_texts import SafeTexts
+from service.safety import RedFlags
+from service.settings import Settings
+from service.stages.critique import Critic
+from service.stages.retrieve import Retriever
+from service.trust import load_trust
+
+log = logging.getLogger("clinalign")
+
+
+def create_app(
+    settings: Settings, *, llm: LLM | None = None, index: PrincipleIndex | None = None, encoder: Encoder | None = None
+) -> FastAPI:
+    """The application. Tests give their own `llm`, `index` and `encoder`. Raises StartupError."""
+    metrics = Metrics()
+    if encoder is None:
+        encoder = SentenceEncoder(settings.encoder)
+    if index is None:
+        index = PrincipleIndex.load(settings.index.dir, encoder_fingerprint=encoder.fingerprint)
+    _check_rules(index)
+    prompts = Prompts.load()
+    trust = load_trust(settings.critic.trust_file)
+    flags = RedFlags.load(settings.safety.numbers_file, locale=settings.safety.locale)
+    found_index, found_encoder = index, encoder
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        model = llm or UpstreamLLM(settings.upstream)
+        embedder = Embedder(found_encoder)
+        library = found_index.library
+        slots = asyncio.Semaphore(settings.limits.verdicts)
+        kit = Kit(
+            llm=model,
+            retriever=Retriever(library, found_index, embedder, settings.index.timeout_s),
+            critic=Critic(model, prompts, settings.critic, trust, library.version, slots),
+            flags=flags,
+            safe_texts=SafeTexts.load(),
+            revision=settings.revision,
+            salt_tenants=settings.upstream.cache_salt,
+        )
+        versions = Versions(library.version, found_index.version, prompts.version)
+        app.state.context = Context(settings, kit, versions, metrics, Keys(settings.keys))
+        log.info("started", extra={"fields": {"principles": len(library.principles), "keys": len(settings.keys)}})
+        yield
+        for task in list(app.state.context.tasks):
+            task.cancel()
+        embedder.close()
+        await model.close()
+
+    app = FastAPI(title="ClinAlign Serve", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
+    for module in (chat, critique, principles, ops):
+        app.include_router(module.router)
+    app.add_middleware(RequestId, metrics=metrics)
+    _handle_errors(app, metrics)
+    return app
+
+
+def _check_rules(index: PrincipleIndex) -> None:
+    for principle in index.library.principles:
+        if principle.rule is not None and principle.rule not in RULES:
+            raise ConfigError(f"principle {principle.id!r} names the rule {principle.rule!r}, which does not exist")
+
+
+def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+    def respond(error: ClinAlignError) -> Response:
+        metrics.failed(error)
+        return json_response(error_body(error), spec_of(error).status, error_headers(error))
+
+    @app.exception_handler(ClinAlignError)
+    async def _ours(request: Request, error: ClinAlignError) -> Response:
+        return respond(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody is there to read it; the number is for the metrics
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return respond(NotFound("There is nothing at this path."))
+        if error.status_code == 405:
+            return respond(MethodNotAllowed("The path does not take this method."))
+        return respond(InvalidValue("The request is not valid."))
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> Response:
+        log.error("bug", exc_info=error)
+        return respond(InternalError("The gateway failed. The request id helps to find out why."))

@@ -1,0 +1,55 @@
+"""Prometheus metrics. Labels come from closed sets, so that no client can make a new series."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from service.errors import ClinAlignError, spec_of
+from service.pipeline import Answer
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
+
+
+class Metrics:
+    """A registry of its own, so that two apps in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.requests = Counter("clinalign_requests", "Requests by route and status.", ["route", "status"], registry=r)
+        self.errors = Counter("clinalign_errors", "Errors answered, by code.", ["code"], registry=r)
+        self.answers = Counter("clinalign_answers", "Answers by outcome.", ["status", "reason"], registry=r)
+        self.stage_seconds = Histogram(
+            "clinalign_stage_seconds", "Time of a stage.", ["stage"], buckets=_SECONDS, registry=r
+        )
+        self.tokens = Counter("clinalign_tokens", "Tokens spent, by stage and kind.", ["stage", "kind"], registry=r)
+        self.verdicts = Counter(
+            "clinalign_verdicts", "Verdicts on drafts, by principle.", ["principle", "label", "source"], registry=r
+        )
+        self.candidates = Counter("clinalign_candidates", "Candidates by kind and what became of them.", ["kind", "outcome"], registry=r)
+        self.failed_verdicts = Counter("clinalign_failed_verdicts", "Verdict calls that gave no verdict.", registry=r)
+        self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
+        self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r)
+
+    def answered(self, answer: Answer) -> None:
+        work = answer.work
+        self.answers.labels(answer.status, answer.reason or "none").inc()
+        for stage, milliseconds in work.timings_ms.items():
+            self.stage_seconds.labels(stage).observe(milliseconds / 1000)
+        for stage, usage in work.usage.items():
+            self.tokens.labels(stage, "prompt").inc(usage.prompt_tokens)
+            self.tokens.labels(stage, "completion").inc(usage.completion_tokens)
+            self.tokens.labels(stage, "cached").inc(usage.cached_tokens)
+        if work.draft_critique:
+            for v in work.draft_critique.verdicts:
+                self.verdicts.labels(v.principle.id, v.label, v.source).inc()
+            self.failed_verdicts.inc(work.draft_critique.failed_calls)
+        for judged in work.judged:
+            self.candidates.labels(judged.candidate.kind, judged.outcome).inc()
+        for kind in {flag.kind for flag in work.flags}:
+            self.red_flags.labels(kind).inc()
+
+    def failed(self, error: ClinAlignError) -> None:
+        self.errors.labels(spec_of(error).code).inc()
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,168 @@
+"""The deterministic red-flag layer: dangers in what the user wrote, and the fixed texts that answer them.
+
+It looks at user texts alone, asks no model, and never raises for any text. Patterns, texts and numbers are package data in
+service/red_flags/*.yaml, written to be reviewed by clinicians (docs/red-flags.md).
+
+A number is given only for a country that a locale names (`ko-KR`: the deployment's or the request's). The language of a
+message says nothing about where its writer is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from service.domain import FlagKind, RedFlag
+from service.errors import ConfigError
+from service.red_flags.matching import Language, normalise, parse_language
+
+DATA = Path(__file__).parent / "red_flags"
+KINDS: tuple[FlagKind, ...] = get_args(FlagKind)
+CONTACTS = ("emergency", "crisis", "poison")
+
+_LOCALE = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}))?(?![a-z0-9])")
+_TRADITIONAL = frozenset({"TW", "HK", "MO"})
+_NUMBER = re.compile(r"\+?\d[\d -]{1,19}")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_KANA = re.compile("[\u3040-\u30ff]")
+_HAN = re.compile("[\u4e00-\u9fff]")
+_OTHER_SCRIPTS = {"ar": re.compile("[\u0600-\u06ff]"), "hi": re.compile("[\u0900-\u097f]")}
+_LATIN = re.compile("[a-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Locale:
+    """`zh-Hant-TW` → ("zh", "TW", True). `country` is None unless the locale names one."""
+
+    language: str
+    country: str | None = None
+    traditional: bool = False
+
+    @classmethod
+    def parse(cls, locale: str) -> Locale:
+        """English without a country for anything that is no locale."""
+        match = _LOCALE.match(locale.strip().casefold())
+        if match is None:
+            return cls("en")
+        language, script, country = match[1], match[2], match[3].upper() if match[3] else None
+        traditional = script == "hant" or (script is None and country in _TRADITIONAL)
+        return cls(language, country, language == "zh" and traditional)
+
+
+@dataclass(frozen=True)
+class RedFlags:
+    languages: tuple[Language, ...]
+    texts: Mapping[str, Mapping[str, Any]]
+    numbers: Mapping[str, Mapping[str, str]]
+    locale: str = "en"
+
+    @classmethod
+    def load(cls, numbers_file: Path | None = None, *, locale: str = "en") -> RedFlags:
+        """`numbers_file` is used instead of the packaged numbers.yaml; `locale` is the deployment's."""
+        files = sorted(f for f in DATA.glob("*.yaml") if len(f.stem) == 2)
+        return cls(
+            languages=tuple(parse_language(_read(f)) for f in files),
+            texts=_read(DATA / "texts.yaml"),
+            numbers=_numbers(numbers_file or DATA / "numbers.yaml"),
+            locale=locale,
+        )
+
+    @cached_property
+    def _vocabulary(self) -> frozenset[str]:
+        """The plain words of the Latin patterns, to tell a stretched "killll" from a stretched "helpppp"."""
+        parts = (p for lang in self.languages for g in lang.groups for pattern in g.patterns for p in pattern.parts)
+        return frozenset(word for part in parts for word in re.findall(r"(?<!\\)\b[a-z]{4,}", part.pattern))
+
+    def detect(self, user_texts: Sequence[str]) -> tuple[RedFlag, ...]:
+        """The flags of a conversation: newest turn first, within a turn in the order of `FlagKind`; one a kind and turn."""
+        flags: list[RedFlag] = []
+        seen: dict[str, dict[FlagKind, str]] = {}
+        for turn in range(len(user_texts) - 1, -1, -1):
+            text = user_texts[turn]
+            if text not in seen:
+                seen[text] = self._kinds(text)
+            flags += [RedFlag(kind, seen[text][kind], turn) for kind in KINDS if kind in seen[text]]
+        return tuple(flags)
+
+    def _kinds(self, text: str) -> dict[FlagKind, str]:
+        """Each kind found in one message, with the language whose pattern found it."""
+        found: dict[FlagKind, str] = {}
+        normal = normalise(text, self._vocabulary)
+        for language in self._readers(normal):
+            missing = [kind for kind in KINDS if kind not in found]
+            found |= dict.fromkeys(language.kinds(normal, missing), language.code)
+        return found
+
+    def _readers(self, normal: str) -> Iterator[Language]:
+        """The languages whose script occurs. Han beside a good share of kana is Japanese, else Chinese."""
+        kana, han = len(_KANA.findall(normal)), len(_HAN.findall(normal))
+        japanese = kana > 0 and kana * 5 >= han
+        scripts = {"ko": bool(_HANGUL.search(normal)), "ja": japanese, "zh": han > 0 and not japanese}
+        scripts |= {code: bool(script.search(normal)) for code, script in _OTHER_SCRIPTS.items()}
+        latin = bool(_LATIN.search(normal))
+        return (language for language in self.languages if scripts.get(language.code, latin))
+
+    def text(self, kind: FlagKind, locale: str) -> str:
+        """The fixed text in the locale's language (English where there is none), with numbers if it names a country."""
+        parsed = Locale.parse(locale)
+        texts = self.texts.get("zh-hant" if parsed.traditional else parsed.language, self.texts["en"])
+        known = self.numbers.get(parsed.country or "", {})
+        shown = {c: texts["number"].format(known[c]) if c in known else texts["unknown"][c] for c in CONTACTS}
+        return str(texts[kind]).strip().format(**shown)
+
+    def locale_for(self, language: str | None) -> str:
+        """The deployment's locale, in the user's language where that is known: language from the user, country never."""
+        parsed = Locale.parse(self.locale)
+        if language is None or language == parsed.language:
+            return self.locale
+        return f"{language}-{parsed.country}" if parsed.country else language
+
+    def allowed_contacts(self) -> frozenset[str]:
+        """The digits of every number on the list: what an answer may name without having invented it."""
+        return frozenset(re.sub(r"\D", "", number) for known in self.numbers.values() for number in known.values())
+
+
+@dataclass(frozen=True)
+class SafeTexts:
+    """The text to give instead of a blocked answer: for some principles the fixed text of a red flag is that text."""
+
+    flags: RedFlags
+    kinds: Mapping[str, FlagKind]
+
+    @classmethod
+    def load(cls, flags: RedFlags) -> SafeTexts:
+        return cls(flags, _read(DATA / "safe_texts.yaml"))
+
+    def text(self, principle: str, locale: str) -> str | None:
+        kind = self.kinds.get(principle)
+        return self.flags.text(kind, locale) if kind else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path.name} cannot be read as YAML: check the path and the file.") from exc
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path.name} has to be a YAML mapping.")
+    return data
+
+
+def _numbers(path: Path) -> dict[str, dict[str, str]]:
+    """country → contact → number. Numbers are quoted strings: unquoted, YAML reads 000 as 0."""
+    data = _read(path)
+    for country, known in data.items():
+        if not (isinstance(country, str) and re.fullmatch("[A-Z]{2}", country) and isinstance(known, dict)):
+            raise ConfigError(f"{path.name}: {country!r} has to be a quoted two-letter country code with a mapping.")
+        for contact, number in known.items():
+            if contact not in CONTACTS:
+                raise ConfigError(f"{path.name}: {country}.{contact} is none of {', '.join(CONTACTS)}.")
+            if not (isinstance(number, str) and _NUMBER.fullmatch(number)):
+                raise ConfigError(f"{path.name}: {country}.{contact} has to be a number in quotes, like '112'.")
+    return data

@@ -1,0 +1,107 @@
+"""A fake model with a queue of answers and a history of calls, an encoder of hashed words, and a small library."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from principles_index.embed import Vectors
+from service.domain import Completion, Usage
+from service.errors import ModelNotFound
+from service.llm import ModelInfo, Wire
+
+Reply = str | Completion | Exception
+
+MODEL = ModelInfo("fake-model", 8192, "fake/root", True, {"id": "fake-model", "owned_by": "vllm"})
+
+
+def completion(text: str, *, finish: str = "stop", prompt: int = 10, tokens: int | None = None) -> Completion:
+    usage = Usage(prompt, tokens if tokens is not None else len(text.split()))
+    return Completion(text, finish, usage, {"role": "assistant", "content": text})
+
+
+def verdict(yes: float, no: float = 0.0, na: float = 0.0) -> Completion:
+    """A one-token completion with that much probability on each label."""
+    top = [{"token": t, "logprob": math.log(p)} for t, p in (("Yes", yes), ("No", no), ("NA", na)) if p > 0]
+    return Completion("x", "length", Usage(20, 1, 16), {}, {"content": [{"token": "x", "top_logprobs": top}]})
+
+
+class FakeLLM:
+    """Texts come from the queue, in order, or from `texts` once it is empty; verdicts from `judge`."""
+
+    def __init__(self, *replies: Reply, judge: Callable[[str], Completion | Exception] | None = None) -> None:
+        self.queue: list[Reply] = list(replies)
+        self.calls: list[tuple[list[Wire], dict[str, Any]]] = []
+        self.judge = judge or (lambda question: verdict(0.9, 0.1))
+        self.hang: asyncio.Event | None = None
+        self.cancelled = 0
+        self.info = MODEL
+        self.tokens: int | None = 10
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return [self.info]
+
+    async def model(self, name: str | None = None) -> ModelInfo:
+        if name not in (None, self.info.id):
+            raise ModelNotFound("The model does not exist.", param="model")
+        return self.info
+
+    async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]) -> Completion:
+        self.calls.append((list(messages), dict(params)))
+        is_verdict = params.get("max_tokens") == 1 and "top_logprobs" in params
+        if self.hang is not None and not is_verdict:
+            try:
+                await self.hang.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        reply: Reply = self.judge(str(messages[-1]["content"])) if is_verdict else self.queue.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return completion(reply) if isinstance(reply, str) else reply
+
+    async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]) -> AsyncIterator[str | Completion]:
+        whole = await self.chat(model, messages, params)
+        for piece in whole.text.split(" "):
+            yield piece
+        yield whole
+
+    async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
+        return self.tokens
+
+    async def relay(self, body: Wire) -> bytes:
+        self.calls.append((list(body["messages"]), dict(body)))
+        reply = self.queue.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        text = reply if isinstance(reply, str) else reply.text
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return orjson.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]})
+
+    async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
+        raw = orjson.loads(await self.relay(body))
+        raw["object"] = "chat.completion.chunk"
+        raw["choices"][0]["delta"] = raw["choices"][0].pop("message")
+        yield b"data: " + orjson.dumps(raw) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    async def close(self) -> None: ...
+
+
+class FakeEncoder:
+    """Unit vectors from hashed words: texts that share words are near."""
+
+    fingerprint = "fake"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), 64), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split() or ["empty"]:
+                vectors[row, hashlib.sha256(word.encode()).digest()[0] % 64] += 1.0
+        return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
