@@ -24,10 +24,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (("build", "embed a library and write the index folder"), ("check", "validate a library")):
         command = commands.add_parser(name, help=about)
-        command.add_argument("--library", type=Path, default=BUILT_IN, help="folder of YAML files (default: the built-in one)")
+        command.add_argument(
+            "--library", type=Path, default=BUILT_IN, help="folder of YAML files (default: the built-in one)"
+        )
     for name, about in (("search", "show what a message retrieves"), ("evaluate", "measure on a labelled file")):
         command = commands.add_parser(name, help=about)
-        command.add_argument("input", help="the message" if name == "search" else "JSON lines in HealthBench's form, .gz or plain")
+        command.add_argument(
+            "input", help="the message" if name == "search" else "JSON lines in HealthBench's form, .gz or plain"
+        )
         command.add_argument("--index", type=Path, default=Path(".cache/index"))
     commands.choices["build"].add_argument("--out", type=Path, default=Path(".cache/index"))
     for name in ("build", "search", "evaluate"):
@@ -48,7 +52,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "build":
         library = load_library(args.library)
         manifest = build(library, SentenceEncoder(args.encoder), args.encoder, args.out)
-        print(f"{manifest.principles} principles, {manifest.vectors} vectors in {args.out}, version {manifest.version[:12]}")
+        print(
+            f"{manifest.principles} principles, {manifest.vectors} vectors in {args.out}, version {manifest.version[:12]}"
+        )
         return 0
     encoder = SentenceEncoder(args.encoder)
     index = PrincipleIndex.load(args.index, encoder_fingerprint=encoder.fingerprint)

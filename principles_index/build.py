@@ -51,7 +51,9 @@ class Manifest(BaseModel):
         except FileNotFoundError:
             raise IndexInvalid(f"{file} is missing: make the index with `python -m principles_index build`") from None
         except (OSError, ValidationError, ValueError):
-            raise IndexInvalid(f"{file} is damaged: rebuild the index with `python -m principles_index build`") from None
+            raise IndexInvalid(
+                f"{file} is damaged: rebuild the index with `python -m principles_index build`"
+            ) from None
         if manifest.sha256 != manifest.digest():
             raise IndexInvalid(f"{file} is damaged: rebuild the index with `python -m principles_index build`")
         return manifest

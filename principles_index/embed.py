@@ -42,9 +42,13 @@ class SentenceEncoder:
 
         torch.set_num_threads(threads)
         try:
-            self._model = SentenceTransformer(name, device="cpu", trust_remote_code=False, local_files_only=os.path.isdir(name))
+            self._model = SentenceTransformer(
+                name, device="cpu", trust_remote_code=False, local_files_only=os.path.isdir(name)
+            )
         except Exception as error:
-            raise ConfigError(f"the encoder {name!r} cannot be loaded: give CLINALIGN_ENCODER a folder that holds one") from error
+            raise ConfigError(
+                f"the encoder {name!r} cannot be loaded: give CLINALIGN_ENCODER a folder that holds one"
+            ) from error
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:

@@ -73,14 +73,20 @@ class PrincipleIndex:
         principles = _verified(folder / PRINCIPLES, manifest.principles_sha256)
         blob = _verified(folder / VECTORS, manifest.vectors_sha256)
         if encoder_fingerprint is not None and encoder_fingerprint != manifest.encoder_fingerprint:
-            raise IndexInvalid(f"{folder} was built with another encoder ({manifest.encoder}): rebuild it, or set CLINALIGN_ENCODER")
+            raise IndexInvalid(
+                f"{folder} was built with another encoder ({manifest.encoder}): rebuild it, or set CLINALIGN_ENCODER"
+            )
         try:
             library = Library.from_json(principles)
             vectors = faiss.deserialize_index(np.frombuffer(blob, dtype=np.uint8))
         except Exception as error:
-            raise IndexInvalid(f"{folder} cannot be read: rebuild the index with `python -m principles_index build`") from error
+            raise IndexInvalid(
+                f"{folder} cannot be read: rebuild the index with `python -m principles_index build`"
+            ) from error
         if not isinstance(vectors, faiss.IndexFlatIP) or vectors.d != manifest.dimension:
-            raise IndexInvalid(f"{folder / VECTORS} is not a flat inner-product index of {manifest.dimension} dimensions")
+            raise IndexInvalid(
+                f"{folder / VECTORS} is not a flat inner-product index of {manifest.dimension} dimensions"
+            )
         return cls(library, vectors, manifest.version)
 
     def search(self, query: Vectors, k: int, filters: Filters = Filters()) -> Found:
@@ -102,7 +108,9 @@ class PrincipleIndex:
             Match(principle, round(sim, 4), "statement" if self._is_statement[row] else "exemplar")
             for _, sim, row, principle in scored[:k]
         ]
-        requested = [Match(self.library.by_id[i], None, "requested") for i in filters.include if i in self.library.by_id]
+        requested = [
+            Match(self.library.by_id[i], None, "requested") for i in filters.include if i in self.library.by_id
+        ]
         return Found((*requested, *matches), facets)
 
     def _facets(self, sims: Vectors, rows: np.ndarray) -> Facets:
@@ -142,5 +150,7 @@ def _verified(file: Path, sha256: str) -> bytes:
     except OSError:
         raise IndexInvalid(f"{file} is missing: make the index with `python -m principles_index build`") from None
     if hashlib.sha256(raw).hexdigest() != sha256:
-        raise IndexInvalid(f"{file} is damaged or was changed: rebuild the index with `python -m principles_index build`")
+        raise IndexInvalid(
+            f"{file} is damaged or was changed: rebuild the index with `python -m principles_index build`"
+        )
     return raw

@@ -118,7 +118,7 @@ def ask(plan: Plan, gateway: Child, servers: tuple[Child, ...]) -> None:
     client = openai.OpenAI(base_url=url, api_key=plan.api_key, timeout=ANSWER_S, max_retries=0)
     outcome: dict[str, Any] = {}
     with Step("Asking one question, as any OpenAI client would") as step:
-        worker = threading.Thread(target=_ask, args=(client, plan.question, outcome), daemon=True)
+        worker = threading.Thread(target=_ask, args=(client, plan, outcome), daemon=True)
         worker.start()
         while worker.is_alive():
             for server in servers:
@@ -130,13 +130,16 @@ def ask(plan: Plan, gateway: Child, servers: tuple[Child, ...]) -> None:
     show_answer(Page(), plan.question, outcome["answer"], demonstration=plan.demonstration)
 
 
-def _ask(client: openai.OpenAI, question: str, outcome: dict[str, Any]) -> None:
+def _ask(client: openai.OpenAI, plan: Plan, outcome: dict[str, Any]) -> None:
+    # Left alone, the demonstration model rambles on for a minute.
+    short: dict[str, Any] = {"max_tokens": 256, "temperature": 0} if plan.demonstration else {}
     try:
         model = client.models.list().data[0].id
         answer = client.chat.completions.create(
             model=model,
-            messages=[{"role": "user", "content": question}],
+            messages=[{"role": "user", "content": plan.question}],
             extra_body={"revision": {"trace": "full"}},
+            **short,
         )
         outcome["answer"] = answer.model_dump()
     except openai.APIStatusError as error:

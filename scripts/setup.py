@@ -7,15 +7,17 @@ otherwise. A second run sees the stamp and ends at once; an interrupted one is r
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from scripts.common import CACHE, ROOT, VENV, Failure, fail, has_nvidia_gpu, shown
 from scripts.pip_errors import activity, explain
@@ -151,8 +153,8 @@ def make_venv(python: str) -> None:
     raise Failure("Creating .venv failed: the reason is in {}.".format(shown(LOG)))
 
 
-def pip(arguments: List[str], step: Step, what: str, quiet: bool = False) -> Optional[str]:
-    """Runs pip, shows what it does, keeps all it says in the log. Gives None, or the kind of problem when quiet."""
+def pip(arguments: List[str], step: Step, what: str, may_be_missing: bool = False) -> bool:
+    """Runs pip, shows what it does, keeps all it says in the log. False: there is no such package, where that may be."""
     command = [str(venv_python()), "-m", "pip", "install", "--no-input", "--progress-bar=off"]
     command.append("--disable-pip-version-check")
     lines: List[str] = []
@@ -167,18 +169,20 @@ def pip(arguments: List[str], step: Step, what: str, quiet: bool = False) -> Opt
             errors="replace",
         ) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                log.write(line)
-                lines.append(line)
-                step.tick(activity(line))
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    lines.append(line)
+                    step.tick(activity(line))
+            except BaseException:
+                process.kill()  # a pip left behind would write into the next run's environment
+                raise
             status = process.wait()
     if status == 0:
-        return None
+        return True
     problem = explain(lines, what, shown(LOG))
-    if quiet:
-        return problem.kind
-    if problem.kind in ("network", "missing", "certificate"):
-        UNFINISHED.unlink()  # pip downloads all before it installs any: nothing is half done
+    if may_be_missing and problem.kind == "missing":
+        return False
     raise Failure(problem.sentence)
 
 
@@ -191,8 +195,9 @@ def install(mode: str, system: str) -> None:
     if mode != "gpu":
         with Step("Installing PyTorch {} for CPUs".format(TORCH)) as step:
             wanted = torch_requirement(system)
-            kind = pip(["--no-deps", wanted], step, wanted, quiet=True)
-            if kind is not None:  # your indexes do not have it: PyTorch's own does
+            if not pip(
+                ["--no-deps", wanted], step, wanted, may_be_missing=True
+            ):  # your indexes do not have it: PyTorch's own does
                 pip(["--no-deps", "--index-url", TORCH_INDEX, wanted], step, wanted)
     lock = lock_file(mode)
     count = sum(1 for line in lock.read_text().splitlines() if line and not line.startswith(("#", "-")))
@@ -246,7 +251,12 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: Tuple[str, ...] = tuple(sys.argv[1:])) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         env = dict(os.environ)
         mode = choose_mode(list(arguments), env, gpu=bool(env.get("MODEL")) and has_nvidia_gpu())
@@ -257,6 +267,8 @@ def main(arguments: Tuple[str, ...] = tuple(sys.argv[1:])) -> int:
     except KeyboardInterrupt:
         return fail(Failure("Setup was interrupted: run the same command again, and it will be repaired."))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return fail(Failure("The disk is full: make room, then run this again."))
         return fail(Failure("Setup failed on {}: {}.".format(error.filename or "a file", error.strerror)))
     return 0
 

@@ -12,7 +12,7 @@ COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 LABEL_COLOURS = {"met": "green", "unmet": "red", "unknown": "yellow", "not_applicable": "dim"}
 LABELS = {"not_applicable": "n/a"}
 STATUS_SENTENCES = {
-    "draft_passed": "the draft met every principle that applies and went out as it was",
+    "draft_passed": "nothing was found to repair, so the draft went out as it was",
     "revised": "the draft was repaired, and the repaired answer scored higher",
     "draft_kept": "no repaired answer scored higher than the draft, so the draft went out",
     "draft_unverified": "the draft could not be checked and went out marked",
@@ -101,11 +101,22 @@ def _changes(page: Page, changes: Mapping[str, Any]) -> None:
             page.paragraph(str(text), indent="    ", first=f"  {mark} ", colour=colour)
 
 
+def _coverage(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A score counts only what could be judged; without this line 1.00 would read as a clean bill of health."""
+    labels = [str(row.get("after") or row.get("before") or "unknown") for row in rows]
+    if labels:
+        told = (
+            f"{labels.count('met')} met, {labels.count('unmet')} unmet, {labels.count('not_applicable')} not applicable"
+        )
+        page.paragraph(f"of {len(labels)} principles: {told}, {labels.count('unknown')} could not be judged")
+
+
 def _outcome(page: Page, revision: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
     status = str(revision.get("status", "unknown"))
     page.heading("Outcome")
     reason = f" ({revision['reason']})" if revision.get("reason") else ""
     page.paragraph(f"{status}{reason}: {STATUS_SENTENCES.get(status, 'no sentence for it')}.")
+    _coverage(page, revision.get("principles") or [])
     before, after = revision.get("score_before"), revision.get("score_after")
     if before is not None and after is not None:
         page.paragraph(f"score {before:.2f} → {after:.2f} after {revision.get('rounds', 0)} round(s)")

@@ -1,21 +1,21 @@
 """The error tree and its one table.
 
-    ClinAlignError
-    ├── RequestError                      the client can mend it
-    │   ├── InvalidJSON  InvalidUnicode  InvalidValue  MissingField
-    │   ├── UnsupportedParameter  UnsupportedValue  UnsupportedContent
-    │   ├── ContextLengthExceeded  RequestTooLarge  UnsupportedMediaType  RequestTimeout
-    │   └── NotFound  MethodNotAllowed  ModelNotFound  PrincipleNotFound
-    ├── InvalidAPIKey
-    ├── Overloaded  NotReady
-    ├── UpstreamError                     the model server failed; its text never leaks
-    │   ├── UpstreamUnavailable  UpstreamTimeout
-    │   ├── UpstreamRateLimited  UpstreamOverloaded
-    │   └── UpstreamRejected              a 400 about a field that is the client's
-    ├── AnswerUnverified  AnswerBlocked  CritiqueFailed
-    ├── InternalError
-    └── StartupError                      never reaches a client
-        └── ConfigError  IndexInvalid  LibraryInvalid
+ClinAlignError
+├── RequestError                      the client can mend it
+│   ├── InvalidJSON  InvalidUnicode  InvalidValue  MissingField
+│   ├── UnsupportedParameter  UnsupportedValue  UnsupportedContent
+│   ├── ContextLengthExceeded  RequestTooLarge  UnsupportedMediaType  RequestTimeout
+│   └── NotFound  MethodNotAllowed  ModelNotFound  PrincipleNotFound
+├── InvalidAPIKey
+├── Overloaded  NotReady
+├── UpstreamError                     the model server failed; its text never leaks
+│   ├── UpstreamUnavailable  UpstreamTimeout
+│   ├── UpstreamRateLimited  UpstreamOverloaded
+│   └── UpstreamRejected              a 400 about a field that is the client's
+├── AnswerUnverified  AnswerBlocked  CritiqueFailed
+├── InternalError
+└── StartupError                      never reaches a client
+    └── ConfigError  IndexInvalid  LibraryInvalid
 """
 
 from __future__ import annotations

@@ -281,7 +281,9 @@ def _completion(payload: dict[str, Any]) -> Completion:
         finish = choice["finish_reason"]
         if not isinstance(content, str) or not isinstance(finish, str):
             raise TypeError
-        return Completion(without_thinking(content), finish, _usage(payload.get("usage")), message, choice.get("logprobs"))
+        return Completion(
+            without_thinking(content), finish, _usage(payload.get("usage")), message, choice.get("logprobs")
+        )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UpstreamError(GARBAGE) from error
 

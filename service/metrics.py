@@ -25,7 +25,9 @@ class Metrics:
         self.verdicts = Counter(
             "clinalign_verdicts", "Verdicts on drafts, by principle.", ["principle", "label", "source"], registry=r
         )
-        self.candidates = Counter("clinalign_candidates", "Candidates by kind and what became of them.", ["kind", "outcome"], registry=r)
+        self.candidates = Counter(
+            "clinalign_candidates", "Candidates by kind and what became of them.", ["kind", "outcome"], registry=r
+        )
         self.failed_verdicts = Counter("clinalign_failed_verdicts", "Verdict calls that gave no verdict.", registry=r)
         self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
         self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r)

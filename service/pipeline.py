@@ -16,7 +16,14 @@ from typing import Any, Literal
 import orjson
 
 from service.domain import Completion, Conversation, Facets, Match, RedFlag, Turn, Usage
-from service.errors import AnswerBlocked, AnswerUnverified, ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
+from service.errors import (
+    AnswerBlocked,
+    AnswerUnverified,
+    ClinAlignError,
+    ContextLengthExceeded,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from service.language import detect
 from service.llm import LLM, ModelInfo
 from service.safe_texts import SafeTexts
@@ -170,7 +177,9 @@ async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
         work.doubt = "retrieval_failed"
     on_stage("critique")
     with work.clock("critique"):
-        work.draft_critique = await critique(work.turn(work.draft.text), work.matches, ask.model, kit.critic, _salt(ask, kit))
+        work.draft_critique = await critique(
+            work.turn(work.draft.text), work.matches, ask.model, kit.critic, _salt(ask, kit)
+        )
     work.spent("critique", work.draft_critique.usage)
     work.best, work.best_critique = work.draft, work.draft_critique
     if work.draft_critique.doubt:
@@ -201,7 +210,9 @@ async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
     """One round of repair. True when it brought a better text."""
     ask, best, best_critique = work.ask, work.best, work.best_critique
     assert best is not None and best_critique is not None and work.draft is not None
-    principles = [v.principle for v in best_critique.unmet] or [m.principle for m in work.matches if m.reason != "always"]
+    principles = [v.principle for v in best_critique.unmet] or [
+        m.principle for m in work.matches if m.reason != "always"
+    ]
     room = Room(ask.model.context, work.draft.usage.prompt_tokens, ask.max_tokens or kit.revision.max_tokens)
     plans = []
     for kind in kit.revision.candidates:
@@ -223,7 +234,10 @@ async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
     on_stage("recritique")
     with work.clock("recritique"):
         critiques = await asyncio.gather(
-            *(critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, _salt(ask, kit)) for c in candidates)
+            *(
+                critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, _salt(ask, kit))
+                for c in candidates
+            )
         )
     work.spent("recritique", Usage.sum([c.usage for c in critiques]))
     return _accept(work, kit, candidates, critiques)
@@ -233,7 +247,13 @@ def _accept(work: Work, kit: Kit, candidates: Sequence[Candidate], critiques: Se
     best_critique = work.best_critique
     assert best_critique is not None
     judged = [
-        Judged(c, k, refusal(c, k, best_critique, margin=kit.revision.margin, well_formed=_well_formed(work.ask, c.completion.text)))
+        Judged(
+            c,
+            k,
+            refusal(
+                c, k, best_critique, margin=kit.revision.margin, well_formed=_well_formed(work.ask, c.completion.text)
+            ),
+        )
         for c, k in zip(candidates, critiques, strict=True)
     ]
     winner = select(judged)
@@ -325,15 +345,26 @@ def _status(work: Work) -> Status:
 
 
 def _with_safety_text(work: Work, text: str) -> Answer:
-    """The fixed text first; the model's text after it only when it is known good: verified, nothing weighty unmet."""
+    """The fixed text first; the model's text after it only when it is known good.
+
+    In an emergency rules cannot know that a text is good, only that it is bad: it takes a critic that may decide.
+    """
     best, judged = work.best, work.best_critique
-    good = best is not None and judged is not None and not work.doubt and not judged.unmet_of("blocking", "major")
+    good = (
+        best is not None
+        and judged is not None
+        and judged.model_decides
+        and not work.doubt
+        and not judged.unmet_of("blocking", "major")
+    )
     if work.ask.json_kind:
         if good and best is not None and _well_formed(work.ask, best.text):
             return Answer(best.text, best, _status(work), None, work, safety_text=text)
         if work.ask.json_kind == "json_schema":
             raise AnswerBlocked(f"No safe answer fits the response_format. {text}")
-        return Answer(orjson.dumps({"safety_text": text}).decode(), None, "safety_text", work.doubt, work, safety_text=text)
+        return Answer(
+            orjson.dumps({"safety_text": text}).decode(), None, "safety_text", work.doubt, work, safety_text=text
+        )
     if work.draft is not None and work.draft.calls_tools:  # the tool call goes out as it is, the text beside it
         return Answer(text, work.draft, "draft_unverified", "tool_call", work, safety_text=text)
     if good and best is not None:

@@ -20,11 +20,12 @@ import yaml
 
 from service.domain import FlagKind, RedFlag
 from service.errors import ConfigError
-from service.red_flags.matching import Language, normalise, parse_language
+from service.red_flags.matching import Language, Units, normalise, parse_language
 
 DATA = Path(__file__).parent / "red_flags"
 KINDS: tuple[FlagKind, ...] = get_args(FlagKind)
 CONTACTS = ("emergency", "crisis", "poison")
+READ_MAX = 120_000  # characters of a conversation, newest turns first; of a longer turn the beginning and the end
 
 _LOCALE = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}))?(?![a-z0-9])")
 _TRADITIONAL = frozenset({"TW", "HK", "MO"})
@@ -83,8 +84,12 @@ class RedFlags:
         """The flags of a conversation: newest turn first, within a turn in the order of `FlagKind`; one a kind and turn."""
         flags: list[RedFlag] = []
         seen: dict[str, dict[FlagKind, str]] = {}
+        left = READ_MAX
         for turn in range(len(user_texts) - 1, -1, -1):
             text = user_texts[turn]
+            if len(text) > left:
+                text = f"{text[: left // 2]}\n{text[len(text) - left // 2 :]}"
+            left = max(0, left - len(text))
             if text not in seen:
                 seen[text] = self._kinds(text)
             flags += [RedFlag(kind, seen[text][kind], turn) for kind in KINDS if kind in seen[text]]
@@ -94,9 +99,10 @@ class RedFlags:
         """Each kind found in one message, with the language whose pattern found it."""
         found: dict[FlagKind, str] = {}
         normal = normalise(text, self._vocabulary)
+        units = Units(normal)
         for language in self._readers(normal):
             missing = [kind for kind in KINDS if kind not in found]
-            found |= dict.fromkeys(language.kinds(normal, missing), language.code)
+            found |= dict.fromkeys(language.kinds(units, missing), language.code)
         return found
 
     def _readers(self, normal: str) -> Iterator[Language]:

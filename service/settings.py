@@ -25,27 +25,52 @@ class Group(BaseModel):
 
 
 class Upstream(Group):
-    url: str = Field("http://127.0.0.1:8000", description="Base URL of vLLM or another OpenAI-compatible server, without `/v1`.")
+    url: str = Field(
+        "http://127.0.0.1:8000", description="Base URL of vLLM or another OpenAI-compatible server, without `/v1`."
+    )
     api_key: str | None = Field(None, repr=False, description="Key sent upstream as a bearer token.")
     model: str | None = Field(None, description="Model served. Default: the first that the upstream lists.")
-    connect_s: float = Field(3.0, gt=0, description="Seconds to wait for a connection. Short: a dead upstream must show at once.")
-    max_connections: int = Field(512, ge=1, description="Connections in the pool. One answer uses up to a dozen at a time.")
-    retry_ratio: float = Field(0.1, ge=0, le=1, description="Retries allowed per request sent, so that retries never amplify an outage.")
-    cache_salt: bool = Field(True, description="Send vLLM a salt per API key, so that one tenant cannot time another's prefix cache.")
+    connect_s: float = Field(
+        3.0, gt=0, description="Seconds to wait for a connection. Short: a dead upstream must show at once."
+    )
+    max_connections: int = Field(
+        512, ge=1, description="Connections in the pool. One answer uses up to a dozen at a time."
+    )
+    retry_ratio: float = Field(
+        0.1, ge=0, le=1, description="Retries allowed per request sent, so that retries never amplify an outage."
+    )
+    cache_salt: bool = Field(
+        True, description="Send vLLM a salt per API key, so that one tenant cannot time another's prefix cache."
+    )
 
 
 class Index(Group):
     dir: Path = Field(Path(".cache/index"), description="Folder made by `python -m principles_index build`.")
-    top_k: int = Field(8, ge=0, le=64, description="Principles retrieved for a conversation, always-on ones not counted.")
-    timeout_s: float = Field(2.0, gt=0, description="Seconds for embedding and search; after that the core principles serve.")
+    top_k: int = Field(
+        8, ge=0, le=64, description="Principles retrieved for a conversation, always-on ones not counted."
+    )
+    timeout_s: float = Field(
+        2.0, gt=0, description="Seconds for embedding and search; after that the core principles serve."
+    )
 
 
 class Critic(Group):
-    trust_file: Path | None = Field(None, description="Trust record from a judge-agreement report. Without one the model only advises.")
+    trust_file: Path | None = Field(
+        None, description="Trust record from a judge-agreement report. Without one the model only advises."
+    )
     model_verdicts: bool = Field(True, description="Ask the model for verdicts that only advise. Off saves their cost.")
-    min_mass: float = Field(0.3, ge=0, le=1, description="Least probability on the labels; less is `unknown`: the model wanted to say something else.")
-    threshold: float = Field(0.5, gt=0, lt=1, description="P(met) from which a model verdict is `met`, unless the trust record sets one.")
-    strict_threshold: float = Field(0.3, gt=0, lt=1, description="P(met) below which a deciding verdict on a blocking principle blocks.")
+    min_mass: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Least probability on the labels; less is `unknown`: the model wanted to say something else.",
+    )
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="P(met) from which a model verdict is `met`, unless the trust record sets one."
+    )
+    strict_threshold: float = Field(
+        0.3, gt=0, lt=1, description="P(met) below which a deciding verdict on a blocking principle blocks."
+    )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=lambda: {"enable_thinking": False},
         description="Sent with verdict calls to vLLM, so that a reasoning model answers at once. `{}` for upstreams that refuse it.",
@@ -54,32 +79,59 @@ class Critic(Group):
 
 class Revision(Group):
     mode: Mode = Field("auto", description="Mode for requests that name none.")
-    candidates: tuple[Candidate, ...] = Field(("edit", "fresh"), min_length=1, description="Candidates decoded side by side.")
-    margin: float = Field(0.0, ge=0, le=1, description="A candidate must score higher than the draft by more than this.")
+    candidates: tuple[Candidate, ...] = Field(
+        ("edit", "fresh"), min_length=1, description="Candidates decoded side by side."
+    )
+    margin: float = Field(
+        0.0, ge=0, le=1, description="A candidate must score higher than the draft by more than this."
+    )
     max_rounds: int = Field(1, ge=1, le=3, description="Rounds for requests that name none.")
-    deadline_ms: int = Field(55_000, ge=100, le=600_000, description="Deadline of a whole answer. Below common proxy limits of 60 s.")
-    max_tokens: int = Field(1024, ge=1, description="Longest text for requests that set no max_tokens. vLLM's own default is the rest of the context, which would leave no room to check it.")
+    deadline_ms: int = Field(
+        55_000, ge=100, le=600_000, description="Deadline of a whole answer. Below common proxy limits of 60 s."
+    )
+    max_tokens: int = Field(
+        1024,
+        ge=1,
+        description="Longest text for requests that set no max_tokens. vLLM's own default is the rest of the context, which would leave no room to check it.",
+    )
     strict: bool = Field(False, description="503 rather than a marked draft when an answer could not be verified.")
 
 
 class Safety(Group):
-    locale: str = Field("en", description="Locale of fixed texts where the user's language is not told; with a country (`ko-KR`) its numbers are given.")
-    numbers_file: Path | None = Field(None, description="YAML of emergency numbers, in the form of service/red_flags/numbers.yaml, to use instead.")
-    enforce_off: bool = Field(False, description="Put the fixed text in front of red-flagged answers with mode `off` too.")
+    locale: str = Field(
+        "en",
+        description="Locale of fixed texts where the user's language is not told; with a country (`ko-KR`) its numbers are given.",
+    )
+    numbers_file: Path | None = Field(
+        None, description="YAML of emergency numbers, in the form of service/red_flags/numbers.yaml, to use instead."
+    )
+    enforce_off: bool = Field(
+        False, description="Put the fixed text in front of red-flagged answers with mode `off` too."
+    )
 
 
 class ApiKey(Group):
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(description="Shown in metrics and logs.")
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the key, in hex.")
-    revision: dict[str, Any] = Field(default_factory=dict, description="Defaults of the `revision` object for this key.")
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
+        description="Shown in metrics and logs."
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the key, in hex."
+    )
+    revision: dict[str, Any] = Field(
+        default_factory=dict, description="Defaults of the `revision` object for this key."
+    )
 
 
 class Limits(Group):
     body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.")
     body_timeout_s: float = Field(10.0, gt=0, description="Seconds for a whole request body to arrive; 408 after that.")
-    concurrency: int = Field(256, ge=1, description="Answers in the making at once in one process; 503 `overloaded` beyond.")
+    concurrency: int = Field(
+        256, ge=1, description="Answers in the making at once in one process; 503 `overloaded` beyond."
+    )
     verdicts: int = Field(256, ge=1, description="Verdict calls in flight at once in one process.")
-    headers_hold_s: float = Field(5.0, ge=0, description="Longest wait for the outcome before a stream's headers go out.")
+    headers_hold_s: float = Field(
+        5.0, ge=0, description="Longest wait for the outcome before a stream's headers go out."
+    )
     keep_alive_s: float = Field(10.0, gt=0, description="Seconds between keep-alive comments of a waiting stream.")
 
 
@@ -90,7 +142,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
-    encoder: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="Sentence-transformers model: a folder or a hub id.")
+    encoder: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="Sentence-transformers model: a folder or a hub id."
+    )
     demonstration: bool = Field(False, description="A demonstration model answers: every answer says so.")
     keys: tuple[ApiKey, ...] = Field((), description='JSON list of API keys: `[{"name": "team-a", "sha256": "…"}]`.')
     upstream: Upstream = Upstream()
@@ -99,12 +153,16 @@ class Settings(BaseSettings):
     revision: Revision = Revision()
     safety: Safety = Safety()
     limits: Limits = Limits()
-    log: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged. No level logs health text.")
+    log: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level logged. No level logs health text."
+    )
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
         if not self.keys and not _is_loopback(self.host):
-            raise ValueError("set CLINALIGN_KEYS to listen on anything but loopback: without keys anyone could use the gateway")
+            raise ValueError(
+                "set CLINALIGN_KEYS to listen on anything but loopback: without keys anyone could use the gateway"
+            )
         return self
 
 

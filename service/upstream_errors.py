@@ -23,7 +23,9 @@ from service.errors import (
 
 GARBAGE = "The model server sent something that is no answer."
 
-_CONTEXT = re.compile(r"context length|max_model_len|maximum (?:model|input) length|longer than the maximum", re.IGNORECASE)
+_CONTEXT = re.compile(
+    r"context length|max_model_len|maximum (?:model|input) length|longer than the maximum", re.IGNORECASE
+)
 # What the gateway adds by itself is never the client's fault.
 _OURS = frozenset({"model", "messages", "stream", "stream_options", "cache_salt", "chat_template_kwargs", "n"})
 
@@ -48,7 +50,9 @@ def _bad_request(message: tuple[str, str], fields: Mapping[str, Any]) -> ClinAli
         numbers = sorted({int(n) for n in re.findall(r"\d{2,9}", text)}, reverse=True)
         told = f" Numbers given by the model server: {', '.join(map(str, numbers[:4]))} tokens." if numbers else ""
         return ContextLengthExceeded(f"The conversation does not fit the model's context.{told}", param="messages")
-    named = [f for f in fields if f not in _OURS and (f == param.split(".")[0] or re.search(rf"\b{re.escape(f)}\b", text))]
+    named = [
+        f for f in fields if f not in _OURS and (f == param.split(".")[0] or re.search(rf"\b{re.escape(f)}\b", text))
+    ]
     if named:
         return UpstreamRejected(f"The model server refuses the value of {named[0]!r}.", param=named[0])
     return UpstreamError("The model server refused the request.")

@@ -66,7 +66,9 @@ class FakeLLM:
             raise reply
         return completion(reply) if isinstance(reply, str) else reply
 
-    async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]) -> AsyncIterator[str | Completion]:
+    async def stream(
+        self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]
+    ) -> AsyncIterator[str | Completion]:
         whole = await self.chat(model, messages, params)
         for piece in whole.text.split(" "):
             yield piece
@@ -82,7 +84,9 @@ class FakeLLM:
             raise reply
         text = reply if isinstance(reply, str) else reply.text
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return orjson.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]})
+        return orjson.dumps(
+            {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        )
 
     async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
         raw = orjson.loads(await self.relay(body))

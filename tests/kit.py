@@ -67,7 +67,9 @@ def kit_of(
     return Kit(
         llm=llm,
         retriever=replace(retriever, index=None) if broken_index else retriever,
-        critic=Critic(llm, prompts, CriticSettings(), trust if decides else None, library().version, asyncio.Semaphore(64)),
+        critic=Critic(
+            llm, prompts, CriticSettings(), trust if decides else None, library().version, asyncio.Semaphore(64)
+        ),
         flags=flags(),
         safe_texts=SafeTexts.load() if safe_texts is None else SafeTexts(safe_texts),
         revision=Revision(),

@@ -17,7 +17,15 @@ from service.api.body import read_json
 from service.api.context import Context, context, json_response, while_connected
 from service.api.present import chunks_of, completion_of, head_of, headers_of, progress_chunk, role_chunk
 from service.api.wire import DANGEROUS, ChatBody, RevisionBody, conversation_of, validated
-from service.errors import ClinAlignError, InternalError, InvalidValue, MissingField, UnsupportedContent, UnsupportedParameter, error_body
+from service.errors import (
+    ClinAlignError,
+    InternalError,
+    InvalidValue,
+    MissingField,
+    UnsupportedContent,
+    UnsupportedParameter,
+    error_body,
+)
 from service.llm import ModelInfo
 from service.pipeline import Answer, Ask, revise_answer
 
@@ -28,7 +36,12 @@ _DONE = b"data: [DONE]\n\n"
 _SSE = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-@router.post("/v1/chat/completions", openapi_extra={"requestBody": {"content": {"application/json": {"schema": ChatBody.model_json_schema()}}, "required": True}})
+@router.post(
+    "/v1/chat/completions",
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": ChatBody.model_json_schema()}}, "required": True}
+    },
+)
 async def chat_completions(request: Request) -> Response:
     """Draft, check, repair and answer: OpenAI's chat completions plus the `revision` object."""
     here = context(request)
@@ -177,7 +190,9 @@ def _data(payload: Mapping[str, Any]) -> bytes:
 # --- mode off ---------------------------------------------------------------------------------------------------
 
 
-async def _relay(request: Request, here: Context, payload: dict[str, Any], model: ModelInfo, locale: str | None) -> Response:
+async def _relay(
+    request: Request, here: Context, payload: dict[str, Any], model: ModelInfo, locale: str | None
+) -> Response:
     """The request as it came to vLLM, the response as it came back; red flags are reported, not acted upon."""
     messages = payload.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -238,5 +253,3 @@ def _no_remote_media(messages: list[Any]) -> None:
                 if isinstance(url, str) and not url.startswith("data:"):
                     at = f"messages[{i}].content[{j}]"
                     raise UnsupportedContent(f"{at}: send media as data: URLs.", param=at)
-
-

@@ -96,7 +96,9 @@ class Context:
         self.kit.retriever.check(choice)
         return choice
 
-    def ask(self, body: ChatBody, conversation: Conversation, model: ModelInfo, options: Options, tenant: Tenant) -> Ask:
+    def ask(
+        self, body: ChatBody, conversation: Conversation, model: ModelInfo, options: Options, tenant: Tenant
+    ) -> Ask:
         if options.stream == "live" and body.stream:
             raise UnsupportedValue("Streaming `live` is not there yet: use `final`.", param="revision.stream")
         sent = body.model_dump(exclude_none=True, mode="json")

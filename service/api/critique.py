@@ -38,7 +38,12 @@ _EXPLANATION = {
 }
 
 
-@router.post("/v1/critique", openapi_extra={"requestBody": {"content": {"application/json": {"schema": CritiqueBody.model_json_schema()}}, "required": True}})
+@router.post(
+    "/v1/critique",
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": CritiqueBody.model_json_schema()}}, "required": True}
+    },
+)
 async def post_critique(request: Request) -> Response:
     """Verdicts on `answer`, or on the last assistant message; a list under `inputs` is judged as a batch."""
     here = context(request)
@@ -51,13 +56,17 @@ async def post_critique(request: Request) -> Response:
             raise MissingField("messages is missing.", param="messages")
         conversation, answer = _answered(body.messages, body.answer, "messages")
         async with here.slot():
-            result = await while_connected(request, _judge(here, model, conversation, answer, choice, body.explain, tenant.name))
+            result = await while_connected(
+                request, _judge(here, model, conversation, answer, choice, body.explain, tenant.name)
+            )
         return json_response(result)
     if body.messages is not None or body.answer is not None:
         raise InvalidValue("Give either inputs or messages, not both.", param="inputs")
     async with here.slot():
         results = await while_connected(request, _batch(here, model, body.inputs, choice, body.explain, tenant.name))
-    total = Usage.sum([Usage(r["usage"]["prompt_tokens"], r["usage"]["completion_tokens"]) for r in results if "usage" in r])
+    total = Usage.sum(
+        [Usage(r["usage"]["prompt_tokens"], r["usage"]["completion_tokens"]) for r in results if "usage" in r]
+    )
     return json_response({"id": f"crit-{uuid.uuid4().hex}", "object": "list", "data": results, "usage": _usage(total)})
 
 
@@ -122,7 +131,11 @@ async def _judge(
 async def _explain(here: Context, model: ModelInfo, turn: Turn, verdict: Verdict) -> tuple[dict[str, Any], Usage]:
     """A verbatim quote and a fix; nothing where the model gives none that holds."""
     question = here.kit.critic.prompts.render("explain", statement=verdict.principle.statement)
-    messages = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}, {"role": "user", "content": question}]
+    messages = [
+        *turn.conversation.wire,
+        {"role": "assistant", "content": turn.answer},
+        {"role": "user", "content": question},
+    ]
     try:
         completion = await here.kit.llm.chat(
             model, messages, {"max_tokens": 300, "temperature": 0, "response_format": _EXPLANATION}

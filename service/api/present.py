@@ -222,7 +222,9 @@ def head_of(completion: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: completion[k] for k in kept}, "object": "chat.completion.chunk"}
 
 
-def chunks_of(completion: Mapping[str, Any], head: Mapping[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:
+def chunks_of(
+    completion: Mapping[str, Any], head: Mapping[str, Any], *, include_usage: bool
+) -> Iterator[dict[str, Any]]:
     """The rest of a stream that carries the same as the unstreamed object: text, finish, revision, usage."""
     choice = completion["choices"][0]
     text = choice["message"]["content"] or ""
@@ -241,7 +243,9 @@ def chunks_of(completion: Mapping[str, Any], head: Mapping[str, Any], *, include
         yield {**head, "choices": [], "usage": completion["usage"]}
 
 
-def _chunk(head: Mapping[str, Any], delta: dict[str, Any], finish: str | None, *, logprobs: Any = None) -> dict[str, Any]:
+def _chunk(
+    head: Mapping[str, Any], delta: dict[str, Any], finish: str | None, *, logprobs: Any = None
+) -> dict[str, Any]:
     return {**head, "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]}
 
 

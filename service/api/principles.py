@@ -34,11 +34,18 @@ async def get_principle(request: Request, principle_id: str) -> Response:
     here.tenant(request)
     principle = here.kit.retriever.library.by_id.get(principle_id)
     if principle is None:
-        raise PrincipleNotFound("A principle of that id does not exist. GET /v1/principles lists those that do.", param="id")
+        raise PrincipleNotFound(
+            "A principle of that id does not exist. GET /v1/principles lists those that do.", param="id"
+        )
     return json_response(principle_of(principle))
 
 
-@router.post("/v1/principles/search", openapi_extra={"requestBody": {"content": {"application/json": {"schema": SearchBody.model_json_schema()}}, "required": True}})
+@router.post(
+    "/v1/principles/search",
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": SearchBody.model_json_schema()}}, "required": True}
+    },
+)
 async def search_principles(request: Request) -> Response:
     """Which principles matter for a conversation or a query, with similarity and facets."""
     here = context(request)
@@ -51,7 +58,9 @@ async def search_principles(request: Request) -> Response:
     else:
         raise MissingField("Give messages or a query.", param="messages")
     kit = here.kit
-    found = await retrieve(conversation, Choice(top_k=body.top_k), kit.flags.detect(conversation.user_texts), kit.retriever)
+    found = await retrieve(
+        conversation, Choice(top_k=body.top_k), kit.flags.detect(conversation.user_texts), kit.retriever
+    )
     if found.failed:
         raise NotReady("The index cannot be searched.")
     rows = [

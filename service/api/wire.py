@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.domain import Conversation, Message, Role
-from service.errors import InvalidValue, MissingField, RequestError, UnsupportedContent, UnsupportedParameter, UnsupportedValue
+from service.errors import (
+    InvalidValue,
+    MissingField,
+    RequestError,
+    UnsupportedContent,
+    UnsupportedParameter,
+    UnsupportedValue,
+)
 from service.settings import Mode
 
 Id = Annotated[str, Field(min_length=1, max_length=60)]

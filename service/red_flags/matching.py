@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,12 +20,12 @@ Where = Literal["before", "after", "unit", "message"]
 
 SENTENCE_MAX, SENTENCE_STEP, PAIR_MAX = 300, 200, 360
 MESSAGE_EDGE = 600  # a task ("write a note about ...") is named at the beginning or the end of a message
-HITS_MAX = 40  # sentences tried per group and message, half of them from each end
+HITS_MAX = 16  # places tried per anchor and message, from each end: bounds the work in hostile texts
 WITHIN = 80
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
-    "\U000e0000-\U000e0fff]"
+    "\ufdfa\ufdfb\U000e0000-\U000e0fff]"  # and two ligatures that normalise to whole sentences
 )
 # Normalising sorts runs of combining marks in quadratic time, so runs are cut first. Marks are neither \w nor \s.
 _LONG_RUN = re.compile(r"([^\w\s]{16})[^\w\s]+")
@@ -53,28 +54,80 @@ def normalise(text: str, vocabulary: frozenset[str]) -> str:
     text = _SPACES.sub(" ", text)
     if not _RUN3.search(text):
         return text
-    return "\n".join(" ".join(_squeeze(t, vocabulary) for t in line.split(" ")) for line in text.split("\n"))
+    tokens = {token for token in text.split() if _RUN3.search(token)}
+    squeezed = {token: _squeeze(token, vocabulary) for token in tokens}
+    return "\n".join(" ".join(squeezed.get(t, t) for t in line.split(" ")) for line in text.split("\n"))
 
 
 def _squeeze(token: str, vocabulary: frozenset[str]) -> str:
     double = _RUN3.sub(r"\1\1", token)
-    if double == token:
-        return token
     if any(double[:n] in vocabulary for n in range(min(len(double), 20), 3, -1)):
         return double
     return _RUN3.sub(r"\1", token)
 
 
-def sentences(text: str) -> list[str]:
-    """Sentences of at most SENTENCE_MAX characters; longer ones become overlapping windows."""
-    found: list[str] = []
-    for sentence in _SENTENCE_END.split(text):
-        sentence = sentence.strip()
-        if len(sentence) <= SENTENCE_MAX:
-            found += [sentence] if len(sentence) > 1 else []
-        else:
-            found += [sentence[i : i + SENTENCE_MAX] for i in range(0, len(sentence), SENTENCE_STEP)]
-    return found
+class Units:
+    """The sentences of a text, at most SENTENCE_MAX characters each (longer ones become overlapping windows)."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.edges = (text[:MESSAGE_EDGE], text[-MESSAGE_EDGE:])
+        self.starts: list[int] = []
+        self.units: list[str] = []
+        start = 0
+        for end in _SENTENCE_END.finditer(text):
+            self._add(start, end.start())
+            start = end.end()
+        self._add(start, len(text))
+
+    def _add(self, start: int, end: int) -> None:
+        if end - start > 1:
+            for at in range(start, end, SENTENCE_STEP if end - start > SENTENCE_MAX else SENTENCE_MAX):
+                self.starts.append(at)
+                self.units.append(self.text[at : min(at + SENTENCE_MAX, end)])
+
+    def around(self, anchors: Iterable[str]) -> list[int]:
+        """The sentences that hold an anchor: for each of the anchors its first and its last HITS_MAX places."""
+        found: set[int] = set()
+        for anchor in anchors:
+            places = list(self._walk(anchor))
+            found.update(*places)
+            if len(places) == HITS_MAX:
+                found.update(*self._walk_back(anchor))
+        return sorted(found)
+
+    def _walk(self, anchor: str) -> Iterator[tuple[int, ...]]:
+        at = 0
+        for _ in range(HITS_MAX):
+            at = self.text.find(anchor, at)
+            if at < 0:
+                return
+            i = bisect_right(self.starts, at) - 1
+            yield self._holding(i, at)
+            at = self.starts[i + 1] if i + 1 < len(self.starts) else len(self.text)
+
+    def _walk_back(self, anchor: str) -> Iterator[tuple[int, ...]]:
+        before = len(self.text)
+        for _ in range(HITS_MAX):
+            at = self.text.rfind(anchor, 0, before)
+            if at < 0:
+                return
+            i = bisect_right(self.starts, at) - 1
+            yield self._holding(i, at)
+            before = self.starts[i] if i >= 0 else at
+
+    def _holding(self, i: int, at: int) -> tuple[int, ...]:
+        """Sentence i, and the window before it where the two overlap at this place."""
+        if i >= 1 and at < self.starts[i - 1] + len(self.units[i - 1]):
+            return (i - 1, i)
+        return (i,) if i >= 0 else ()
+
+    def with_neighbours(self, i: int) -> Iterator[tuple[str, bool]]:
+        units = self.units
+        yield units[i], False
+        for pair in (units[max(0, i - 1) : i + 1], units[i : i + 2]):
+            if len(pair) == 2 and len(pair[0]) + len(pair[1]) < PAIR_MAX:
+                yield f"{pair[0]} {pair[1]}", True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +170,21 @@ class Language:
     typos: Mapping[str, str]
     letters: Mapping[int, str]
 
-    def kinds(self, text: str, wanted: Iterable[FlagKind], *, anchored: bool = True) -> dict[FlagKind, str]:
+    def kinds(self, units: Units, wanted: Iterable[FlagKind], *, anchored: bool = True) -> dict[FlagKind, str]:
         """The kinds found in a normalised message, each with the id of the first pattern that found it.
 
         `anchored=False` tries every sentence for every group: slow, for the test that no anchor is missing.
         """
-        text = self._corrected(text)
-        units, edges = sentences(text), (text[:MESSAGE_EDGE], text[-MESSAGE_EDGE:])
+        corrected = self._corrected(units.text)
+        units = units if corrected == units.text else Units(corrected)
         missing, found = set(wanted), dict[FlagKind, str]()
         for group in self.groups:
             if group.kind not in missing:
                 continue
-            hit = next((p.id for p in self._group_hits(group, text, units, edges, anchored)), None)
-            if hit is not None:
+            hits = units.around(group.anchors) if anchored else range(len(units.units))
+            if (pattern := self._first(group, units, hits)) is not None:
                 missing.discard(group.kind)
-                found[group.kind] = hit
+                found[group.kind] = pattern.id
         return found
 
     def _corrected(self, text: str) -> str:
@@ -142,24 +195,17 @@ class Language:
         typo = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, present))})(?!\w)")
         return typo.sub(lambda m: self.typos[m[0]], text)
 
-    def _group_hits(
-        self, group: Group, text: str, units: Sequence[str], edges: tuple[str, str], anchored: bool
-    ) -> Iterator[Pattern]:
-        live = [a for a in group.anchors if a in text] if anchored else [""]
-        if not live:
-            return
-        hits = [i for i, unit in enumerate(units) if any(a in unit for a in live)]
-        if len(hits) > HITS_MAX:
-            hits = hits[: HITS_MAX // 2] + hits[-HITS_MAX // 2 :]
+    def _first(self, group: Group, units: Units, hits: Iterable[int]) -> Pattern | None:
         seen: set[str] = set()
         for i in hits:
-            for unit, joined in _with_neighbours(units, i):
+            for unit, joined in units.with_neighbours(i):
                 if unit in seen:
                     continue
                 seen.add(unit)
                 for pattern in group.patterns:
-                    if (not joined or len(pattern.parts) > 1) and self._matches(pattern, unit, edges):
-                        yield pattern
+                    if (not joined or len(pattern.parts) > 1) and self._matches(pattern, unit, units.edges):
+                        return pattern
+        return None
 
     def _matches(self, pattern: Pattern, unit: str, edges: tuple[str, str]) -> bool:
         first, *others = pattern.parts
@@ -183,7 +229,7 @@ class Language:
     ) -> bool:
         match context.where:
             case "before":
-                found = any(context.pattern.search(unit[:start]) for start, _ in spans)
+                found = any(context.pattern.search(_before(unit, start, spans)) for start, _ in spans)
             case "after":
                 found = any(context.pattern.search(unit[end:]) for _, end in spans)
             case "unit":
@@ -195,11 +241,12 @@ class Language:
         return found and not (context.unless and any(context.unless.search(s) for s in scope))
 
 
-def _with_neighbours(units: Sequence[str], i: int) -> Iterator[tuple[str, bool]]:
-    yield units[i], False
-    for pair in (units[max(0, i - 1) : i + 1], units[i : i + 2]):
-        if len(pair) == 2 and len(pair[0]) + len(pair[1]) < PAIR_MAX:
-            yield f"{pair[0]} {pair[1]}", True
+def _before(unit: str, start: int, spans: Sequence[tuple[int, int]]) -> str:
+    """What precedes a part. Other parts become a comma: the "not" of "not making sense" negates nothing after it."""
+    for low, high in sorted(spans, reverse=True):
+        if high <= start:
+            unit, start = unit[:low] + "," + unit[high:], start - (high - low) + 1
+    return unit[:start]
 
 
 def parse_language(data: Mapping[str, Any]) -> Language:

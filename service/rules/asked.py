@@ -54,7 +54,9 @@ _PROFESSIONAL = re.compile(
     r"|\b(?:differential|pathophysiolog|pharmacokinetic|contraindicat|guideline|mechanism|aetiolog|etiolog|prognos|"
     r"titrat|dysregulat|refractory|comorbid|first[- ]line|evidence)\w{0,8}"
 )
-_SPECIALIST = re.compile(r"\b(?:exam|thesis|scientific|technical|in detail|in[- ]depth|molecular|biochem\w{0,8}|academic|paper)\b")
+_SPECIALIST = re.compile(
+    r"\b(?:exam|thesis|scientific|technical|in detail|in[- ]depth|molecular|biochem\w{0,8}|academic|paper)\b"
+)
 
 
 def sounds_professional(text: str) -> bool:
@@ -75,7 +77,15 @@ _NAMES: dict[str, str] = {
 }  # fmt: skip
 _SPANISH = {"inglés": "en", "español": "es", "castellano": "es", "francés": "fr", "alemán": "de", "coreano": "ko"}
 _SPANISH |= {"chino": "zh", "portugués": "pt", "italiano": "it", "japonés": "ja", "árabe": "ar", "ruso": "ru"}
-_KOREAN = {"영어": "en", "한국어": "ko", "한글": "ko", "스페인어": "es", "중국어": "zh", "일본어": "ja", "베트남어": "vi"}
+_KOREAN = {
+    "영어": "en",
+    "한국어": "ko",
+    "한글": "ko",
+    "스페인어": "es",
+    "중국어": "zh",
+    "일본어": "ja",
+    "베트남어": "vi",
+}
 _KOREAN |= {"프랑스어": "fr", "독일어": "de", "러시아어": "ru", "태국어": "th", "아랍어": "ar"}
 _CHINESE = {"英文": "en", "英语": "en", "中文": "zh", "汉语": "zh", "西班牙语": "es", "韩语": "ko", "韩文": "ko"}
 _CHINESE |= {"日语": "ja", "日文": "ja", "法语": "fr", "德语": "de", "俄语": "ru", "越南语": "vi"}
@@ -97,7 +107,9 @@ _REQUESTS = (
         rf"[^.?!\n]{{0,60}}?\b(?:en|al) {_either(_SPANISH)}\b"
     ),
     re.compile(rf"{_either(_KOREAN)}로 ?(?:좀 |다시 )?(?:번역|답|대답|써|작성|설명|요약|말|알려|바꿔)"),
-    re.compile(rf"翻译[成为到]?{_either(_CHINESE)}|译成{_either(_CHINESE)}|用{_either(_CHINESE)}(?:回答|回复|写|解释|说|告诉)"),
+    re.compile(
+        rf"翻译[成为到]?{_either(_CHINESE)}|译成{_either(_CHINESE)}|用{_either(_CHINESE)}(?:回答|回复|写|解释|说|告诉)"
+    ),
 )
 _NAMED = re.compile(
     rf"\b{_either(_NAMES)}\b|\b{_either(_SPANISH)}\b|{_either(_KOREAN)}|{_either(_CHINESE)}"

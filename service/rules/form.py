@@ -90,7 +90,7 @@ def no_repetition(turn: Turn) -> Verdict:
     tokens = [w for unit in units for w in unit][:_MAX_TOKENS]
     if loops(tokens) or _copied_share(tokens) >= 0.3:
         return "unmet"
-    return _repeated_units([u for u in units if _weight(u) >= 4])
+    return _repeated_units(units)
 
 
 def _weight(unit: Sequence[str]) -> float:
@@ -99,8 +99,8 @@ def _weight(unit: Sequence[str]) -> float:
 
 
 def _repeated_units(units: Sequence[tuple[str, ...]]) -> Verdict:
-    in_a_row = any(a == b for a, b in zip(units, units[1:], strict=False))
-    repeated = [(unit, n) for unit, n in Counter(units).items() if n > 1]
+    in_a_row = any(a == b and _weight(a) >= 4 for a, b in zip(units, units[1:], strict=False))
+    repeated = [(unit, n) for unit, n in Counter(units).items() if n > 1 and _weight(unit) >= 4]
     if in_a_row or any(n > 2 or _weight(unit) >= 7 for unit, n in repeated):
         return "unmet"
     return None if repeated else "met"
@@ -185,7 +185,11 @@ def _ending(turn: Turn, answer: str, last: str) -> Verdict:
     bare = last.rstrip(_CLOSERS)
     if bare.endswith(tuple(_TERMINAL)) or (bare and unicodedata.category(bare[-1]) == "So"):
         return "met"
-    if _BLANK_FIELD.search(answer) or last.startswith("#") or _VERSE.search(normalise(turn.conversation.last_user_text)):
+    if (
+        _BLANK_FIELD.search(answer)
+        or last.startswith("#")
+        or _VERSE.search(normalise(turn.conversation.last_user_text))
+    ):
         return None
     plain, length = normalise(bare), len(words(bare))
     if _DANGLING.search(plain) and length >= 3:

@@ -119,7 +119,9 @@ async def critique(
             return Verdict(principle, "unknown", None, "rule" if principle.rule else "model"), Usage(), False
         try:
             async with critic.slots:
-                completion = await critic.llm.chat(model, verdict_messages(prefix, principle, critic.prompts), _params(critic, params))
+                completion = await critic.llm.chat(
+                    model, verdict_messages(prefix, principle, critic.prompts), _params(critic, params)
+                )
         except UpstreamError:
             return Verdict(principle, "unknown", None, "model"), Usage(), True
         label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
@@ -141,7 +143,13 @@ def verdict_messages(prefix: Sequence[Wire], principle: Principle, prompts: Prom
 
 
 def _params(critic: Critic, extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    params: dict[str, Any] = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": _TOP, **(extra or {})}
+    params: dict[str, Any] = {
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": _TOP,
+        **(extra or {}),
+    }
     if critic.settings.chat_template_kwargs:
         params["chat_template_kwargs"] = critic.settings.chat_template_kwargs
     return params

@@ -61,7 +61,9 @@ class Retriever:
                 )
 
 
-async def retrieve(conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever) -> Retrieved:
+async def retrieve(
+    conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever
+) -> Retrieved:
     """Matches in the order: requested, retrieved (best first), for red flags, always-on. Never empty, never raises."""
     library = retriever.library
     try:
@@ -75,9 +77,13 @@ async def retrieve(conversation: Conversation, choice: Choice, flags: Sequence[R
         log.error("retrieval_failed", extra={"fields": {"error": type(error).__name__}})
         matches, facets, failed = tuple(Match(p, None, "core") for p in library.core if not p.always), None, True
     if choice.ids is not None:
-        return Retrieved(tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids)), facets, failed)
+        return Retrieved(
+            tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids)), facets, failed
+        )
     chosen = {m.principle.id for m in matches} | set(choice.exclude)
     rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
-    urgent = [Match(p, None, "core") for p in library.principles if p.rule in rules and p.id not in chosen and not p.always]
+    urgent = [
+        Match(p, None, "core") for p in library.principles if p.rule in rules and p.id not in chosen and not p.always
+    ]
     always = [Match(p, None, "always") for p in library.always if p.id not in set(choice.exclude)]
     return Retrieved((*matches, *urgent, *always), facets, failed)

@@ -10,7 +10,9 @@ from service.domain import Completion
 from service.stages.critique import Critique
 from service.stages.revise import Candidate
 
-Refusal = Literal["accepted", "empty", "cut_off", "tool_call", "wrong_format", "unverified", "blocking", "not_better", "beaten"]
+Refusal = Literal[
+    "accepted", "empty", "cut_off", "tool_call", "wrong_format", "unverified", "blocking", "not_better", "beaten"
+]
 
 
 @dataclass(frozen=True, slots=True)

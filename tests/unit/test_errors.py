@@ -26,6 +26,8 @@ def test_every_error_is_named_in_the_tree_of_the_docstring() -> None:
 
 def test_the_body_and_headers() -> None:
     error = errors.Overloaded("full", retry_after=3.4)
-    assert error_body(error) == {"error": {"message": "full", "type": "server_error", "param": None, "code": "overloaded"}}
+    assert error_body(error) == {
+        "error": {"message": "full", "type": "server_error", "param": None, "code": "overloaded"}
+    }
     assert error_headers(error) == {"Retry-After": "3"}
     assert spec_of(error).status == 503

@@ -23,12 +23,16 @@ def test_decisions_are_right() -> None:
     wrong = Counter(pair for pair in decided if pair[0] != pair[1])
     share, accuracy = len(decided) / len(WRITTEN), 1 - wrong.total() / len(decided)
     languages = len({case["lang"] for case in WRITTEN})
-    print(f"{len(WRITTEN)} messages, {languages} languages: {share:.3f} decided, {accuracy:.3f} right, wrong: {dict(wrong)}")
+    print(
+        f"{len(WRITTEN)} messages, {languages} languages: {share:.3f} decided, {accuracy:.3f} right, wrong: {dict(wrong)}"
+    )
     assert accuracy >= 0.97
     assert share >= 0.95
 
 
-@pytest.mark.parametrize("text", [case["text"] for case in CASES if not case["lang"]] + ["", " \n", "🤒🤢", "\ud83d", "\x00"])
+@pytest.mark.parametrize(
+    "text", [case["text"] for case in CASES if not case["lang"]] + ["", " \n", "🤒🤢", "\ud83d", "\x00"]
+)
 def test_what_cannot_be_told_is_none(text: str) -> None:
     assert detect(text) is None
 

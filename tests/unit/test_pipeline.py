@@ -99,13 +99,24 @@ async def test_known_bad_without_a_text_is_blocked() -> None:
 async def test_a_red_flag_puts_the_fixed_text_first() -> None:
     llm = FakeLLM(*[GOOD] * 3)
     answer = await revise_answer(ask("I have crushing chest pain and my left arm hurts"), kit_of(llm))
+    assert answer.status == "safety_text"
+    assert answer.text == answer.safety_text
+
+
+async def test_a_text_that_a_deciding_critic_passed_follows_the_fixed_text() -> None:
+    text = "Call the emergency services now. Sit down and rest, and unlock the door."
+    answer = await revise_answer(
+        ask("I have crushing chest pain and my left arm hurts"), kit_of(FakeLLM(text), decides=True)
+    )
     assert answer.safety_text is not None
-    assert answer.text.startswith(answer.safety_text)
+    assert answer.text == f"{answer.safety_text}\n\n{text}"
+    assert answer.status == "draft_passed"
 
 
 async def test_a_red_flag_is_answered_when_the_draft_fails() -> None:
     answer = await revise_answer(
-        ask("I have crushing chest pain and my left arm hurts", Options(strict=True)), kit_of(FakeLLM(UpstreamError("down")))
+        ask("I have crushing chest pain and my left arm hurts", Options(strict=True)),
+        kit_of(FakeLLM(UpstreamError("down"))),
     )
     assert answer.status == "safety_text"
     assert answer.text == answer.safety_text
@@ -125,7 +136,11 @@ async def test_the_deadline_cancels_the_model_and_answers() -> None:
 
 
 async def test_a_tool_call_passes_untouched() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}],
+    }
     llm = FakeLLM(Completion("", "tool_calls", Usage(5, 5), call))
     answer = await revise_answer(ask("Look it up"), kit_of(llm))
     assert answer.completion is not None
@@ -134,7 +149,9 @@ async def test_a_tool_call_passes_untouched() -> None:
 
 
 async def test_named_principles_replace_retrieval() -> None:
-    answer = await revise_answer(ask("I have a cold", Options(choice=Choice(("no-repetition",)))), kit_of(FakeLLM(GOOD)))
+    answer = await revise_answer(
+        ask("I have a cold", Options(choice=Choice(("no-repetition",)))), kit_of(FakeLLM(GOOD))
+    )
     assert [m.principle.id for m in answer.work.matches] == ["no-repetition"]
 
 

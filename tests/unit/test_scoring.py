@@ -13,7 +13,14 @@ judged = st.lists(st.tuples(st.integers(-10, 10), st.sampled_from(LABELS)))
 
 def test_the_arithmetic_written_out() -> None:
     # 5 + 3 met of 5 + 3 + 2 possible; a negative criterion met takes 4 away; what is undecided does not count.
-    rows: list[tuple[int, Label]] = [(5, "met"), (3, "met"), (2, "unmet"), (-4, "met"), (9, "unknown"), (7, "not_applicable")]
+    rows: list[tuple[int, Label]] = [
+        (5, "met"),
+        (3, "met"),
+        (2, "unmet"),
+        (-4, "met"),
+        (9, "unknown"),
+        (7, "not_applicable"),
+    ]
     assert score_points(rows) == pytest.approx((5 + 3 - 4) / (5 + 3 + 2))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -123,12 +124,24 @@ def test_what_pip_says_is_kept_and_its_failure_is_one_sentence(venv: Path) -> No
     assert setup.UNFINISHED.exists()  # the next run starts afresh
 
 
-def test_a_missing_network_leaves_the_environment_to_be_continued(venv: Path) -> None:
+def test_an_unreachable_index_is_not_mistaken_for_a_missing_torch(venv: Path) -> None:
     _fake_python(venv, "echo 'ConnectionError: Max retries exceeded with url'; exit 1")
-    setup.UNFINISHED.touch()
-    with Step("x") as step, pytest.raises(Failure, match="could not be reached"):
+    with pytest.raises(Failure, match="could not be reached"):
+        setup.install("cpu", "Linux")
+
+
+def test_an_interrupted_pip_is_not_left_behind(venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_python(venv, 'echo $$ > "$(dirname "$0")/pid"; echo Collecting numpy; exec sleep 60')
+
+    def interrupt(line: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "activity", interrupt)
+    with Step("x") as step, pytest.raises(KeyboardInterrupt):
         setup.pip(["numpy"], step, "numpy")
-    assert not setup.UNFINISHED.exists()
+    pid = int((venv / "bin" / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_torch_comes_from_its_own_index_where_the_configured_ones_lack_it(venv: Path) -> None:

@@ -63,3 +63,11 @@ def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
     with Step("Working", out) as step:
         step.tick("on it")
     assert out.getvalue() == "Working ...\nWorking done after 0 s\n"
+
+
+def test_a_perfect_score_says_how_much_of_it_could_be_judged() -> None:
+    rows = [{"title": "A", "before": "met", "after": "met"}, *({"title": "B", "before": "unknown"} for _ in range(3))]
+    revision = {"status": "draft_passed", "score_before": 1.0, "score_after": 1.0, "principles": rows}
+    text = shown({**COMPLETION, "revision": revision})
+    assert "of 4 principles: 1 met, 0 unmet, 0 not applicable, 3 could not be judged" in text
+    assert "met every principle" not in text
