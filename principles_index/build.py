@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -81,7 +80,7 @@ def build(library: Library, encoder: Encoder, encoder_name: str, out: Path) -> M
     principles = library.to_json()
     fields: dict[str, Any] = {
         "format": 1,
-        "encoder": os.path.basename(encoder_name.rstrip("/")),
+        "encoder": Path(encoder_name).name,
         "encoder_fingerprint": encoder.fingerprint,
         "dimension": int(vectors.shape[1]),
         "vectors": len(texts),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -37,13 +37,13 @@ class SentenceEncoder:
     """A sentence-transformers model on the CPU. `name` is a folder or a hub id; remote code is never trusted."""
 
     def __init__(self, name: str, *, threads: int = 1) -> None:
-        import torch  # noqa: PLC0415 - seconds to import, and only processes that embed need it
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+        import torch
+        from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(threads)
         try:
             self._model = SentenceTransformer(
-                name, device="cpu", trust_remote_code=False, local_files_only=os.path.isdir(name)
+                name, device="cpu", trust_remote_code=False, local_files_only=Path(name).is_dir()
             )
         except Exception as error:
             raise ConfigError(
@@ -91,7 +91,7 @@ class Embedder:
                 continue
             try:
                 vectors = await loop.run_in_executor(self._thread, self._encoder.encode, [text for text, _ in batch])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever broke
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)

@@ -33,7 +33,7 @@ from service.settings import Revision as RevisionSettings
 from service.stages.critique import Critic, Critique, critique
 from service.stages.draft import draft
 from service.stages.retrieve import Choice, Retrieved, Retriever, retrieve
-from service.stages.revise import Candidate, Room, plan, revise, tokens_of
+from service.stages.revise import Candidate, Room, plan, revise
 from service.stages.select import Judged, refusal, select
 
 Stage = Literal["retrieve", "draft", "critique", "revise", "recritique"]

@@ -142,7 +142,7 @@ async def _events(
     except ClinAlignError as error:
         here.metrics.failed(error)
         yield _data(error_body(error))
-    except Exception as error:  # noqa: BLE001 - the headers are out: only an error event can tell the client
+    except Exception as error:
         log.exception("stream_failed", exc_info=error)
         yield _data(error_body(InternalError("The gateway failed.")))
     finally:
@@ -171,8 +171,8 @@ async def _while_waiting(
 
 
 def _early_head(here: Context, ask: Ask) -> dict[str, Any]:
-    import time  # noqa: PLC0415
-    import uuid  # noqa: PLC0415
+    import time
+    import uuid
 
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",

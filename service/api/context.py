@@ -102,7 +102,7 @@ class Context:
         if options.stream == "live" and body.stream:
             raise UnsupportedValue("Streaming `live` is not there yet: use `final`.", param="revision.stream")
         sent = body.model_dump(exclude_none=True, mode="json")
-        sampling = {name: sent[name] for name in SAMPLING if sent.get(name) not in (None, [], False)}
+        sampling = {name: sent[name] for name in SAMPLING if name in sent and sent[name] != []}
         tools = {name: sent[name] for name in ("tools", "tool_choice", "parallel_tool_calls") if name in sent}
         if not tools.get("tools"):
             tools = {}

@@ -224,9 +224,7 @@ class Language:
                 break
         return False
 
-    def _silenced(
-        self, context: Context, unit: str, spans: Sequence[tuple[int, int]], edges: tuple[str, str]
-    ) -> bool:
+    def _silenced(self, context: Context, unit: str, spans: Sequence[tuple[int, int]], edges: tuple[str, str]) -> bool:
         match context.where:
             case "before":
                 found = any(context.pattern.search(_before(unit, start, spans)) for start, _ in spans)

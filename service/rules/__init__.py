@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from service.domain import Turn
-from service.rules import form, medicines, people, urgent
+from service.rules import claims, form, layout, length, medicines, people, sources, urgent, values
 
 Rule = Callable[[Turn], Literal["met", "unmet"] | None]
 
@@ -33,9 +33,19 @@ RULES: Mapping[str, Rule] = {
         people.child_dose_needs_weight,
         people.pregnancy_medicine_caution,
         form.language_kept,
+        length.length_as_asked,
+        layout.format_as_asked,
         form.no_repetition,
         form.complete_answer,
         form.plain_words,
+        claims.asks_when_missing,
+        claims.no_absolute_promise,
+        claims.no_clinician_claim,
+        sources.no_invented_contact,
+        sources.no_invented_citation,
+        claims.no_bare_refusal,
+        sources.no_identifier_echo,
+        values.no_invented_values,
     )
 }
 
@@ -57,6 +67,3 @@ BLOCKING_RULES = frozenset(
         "no_invented_contact",
     }
 )
-
-_LATER = "length_as_asked format_as_asked asks_when_missing no_absolute_promise no_clinician_claim no_invented_contact no_invented_citation no_bare_refusal no_identifier_echo no_invented_values".split()
-RULES = {**RULES, **{name: (lambda turn: None) for name in _LATER}}

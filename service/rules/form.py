@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from service.domain import Turn
@@ -99,7 +100,7 @@ def _weight(unit: Sequence[str]) -> float:
 
 
 def _repeated_units(units: Sequence[tuple[str, ...]]) -> Verdict:
-    in_a_row = any(a == b and _weight(a) >= 4 for a, b in zip(units, units[1:], strict=False))
+    in_a_row = any(a == b and _weight(a) >= 4 for a, b in pairwise(units))
     repeated = [(unit, n) for unit, n in Counter(units).items() if n > 1 and _weight(unit) >= 4]
     if in_a_row or any(n > 2 or _weight(unit) >= 7 for unit, n in repeated):
         return "unmet"

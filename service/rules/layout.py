@@ -50,7 +50,9 @@ _WANTS_BULLETS = re.compile(
     r"\b(?:as|in|with|using|into) (?:a )?(?:short |simple |\w{1,6} )?(?:bullet(?:ed)?[- ]?(?:points?|list|form|format)s?|bullets)\b"
     rf"|{_WANTS}[^.?!\n]{{0,40}}\bbullet(?:ed)?[- ]?(?:points?|list)s?\b"
 )
-_WANTS_NUMBERS = re.compile(r"\b(?:as|in|with|into|use|make|give me) (?:a )?numbered (?:list|steps)\b|(?:^|[.?!,;\n] ?)numbered (?:list|steps)\b|\bnumber the steps\b")
+_WANTS_NUMBERS = re.compile(
+    r"\b(?:as|in|with|into|use|make|give me) (?:a )?numbered (?:list|steps)\b|(?:^|[.?!,;\n] ?)numbered (?:list|steps)\b|\bnumber the steps\b"
+)
 _WANTS_TABLE = re.compile(
     rf"\b(?:as a|in table|into a) table\b|\bin (?:a )?(?:table form(?:at)?|tabular form)\b|{_WANTS}[^.?!\n]{{0,80}}\b(?:in|as|into) a (?:\w{{1,12}} )?table\b"
     r"|\b(?:make|create|give me|draw|build|need|want) (?:me )?a (?:\w{1,12} )?table\b(?! (?:salt|spoon))|\btabulate\b|표로 (?:정리|만들|작성)|[做整理成用]{1,4}表格"
@@ -111,9 +113,18 @@ _ITEMS = re.compile(
 )
 
 
+_EACH = re.compile(r"\b(?:each|per|every)\b")
+
+
+def _sentence_around(text: str, match: re.Match[str]) -> str:
+    before = max(text.rfind(end, 0, match.start()) for end in ".?!\n")
+    after = [at for end in ".?!\n" if (at := text.find(end, match.end())) >= 0]
+    return text[before + 1 : min(after, default=len(text))]
+
+
 def _judge_items(wish: str, answer: str) -> Verdict:
     match = _ITEMS.search(wish)
-    if not match or re.search(r"\b(?:each|per|every)\b", wish) or number(match["n"]) < 2:
+    if not match or number(match["n"]) < 2 or _EACH.search(_sentence_around(wish, match)):
         return None
     counts = [n for n in (len(_outermost(_NUMBERED, answer)), len(bullets(answer))) if n]
     if not counts:
@@ -130,7 +141,9 @@ def _one_list(answer: str) -> bool:
     """Whether all items stand in one run: between two of them there is no heading and no line that ends in a colon."""
     marked = [m.start() for p in (_BULLET, _NUMBERED) for m in p.finditer(answer)]
     inside = answer[min(marked) : max(marked)]
-    return not re.search(r"^\s*#|^[^\n]{1,200}:\**[ \t]*$|\n[ \t]*\n(?![ \t]*(?:[-*+•·–◦▪(]|\**\d))", inside, re.MULTILINE)
+    return not re.search(
+        r"^\s*#|^[^\n]{1,200}:\**[ \t]*$|\n[ \t]*\n(?![ \t]*(?:[-*+•·–◦▪(]|\**\d))", inside, re.MULTILINE
+    )
 
 
 # --- yes or no, JSON --------------------------------------------------------------------------------------------
@@ -140,7 +153,9 @@ _YES_NO_FIRST = re.compile(
     r"[\"']?yes[\"']? or [\"']?no\b|\b(?:just|only|simply)(?: say| a)? [\"']?yes[\"']? or [\"']?no\b|\byes or no (?:first|only)\b"
 )
 _OPENS_YES_NO = re.compile(r"^[\s*_#>\"'-]{0,6}(?:yes|no)\b")
-_HEDGE = re.compile(r"\b(?:depends|can't|cannot|not sure|unclear|maybe|probably|usually|generally|unable|sorry|emergency|call)\b")
+_HEDGE = re.compile(
+    r"\b(?:depends|can't|cannot|not sure|unclear|maybe|probably|usually|generally|unable|sorry|emergency|call)\b"
+)
 _WANTS_JSON = re.compile(
     r"\b(?:return|output|respond|answer|reply|convert|extract|format|give me|produce|generate|write|provide)\b[^.?!\n]{0,80}\bjson\b"
     r"|\bvalid json\b|(?:^|[.,;?!\n] ?)(?:as|in) json\b|\b(?:as|in) json(?: please|[.,:]|$)"

@@ -75,7 +75,9 @@ _MEASURES: dict[str, Callable[[str], int]] = {
 
 _N = r"(?:\d{1,4}|one|a single|single|two|three|four|five|six|seven|eight|nine|ten)"
 _UNIT = r"(?P<unit>sentence|word|character|paragraph|bullet)(?: point)?s?\b"
-_AMOUNT = rf"(?P<n>{_N})(?: ?(?:-|–|to|or) ?(?P<m>{_N}))?[ -](?:(?:short|simple|plain|brief|concise|single) ){{0,2}}{_UNIT}"
+_AMOUNT = (
+    rf"(?P<n>{_N})(?: ?(?:-|–|to|or) ?(?P<m>{_N}))?[ -](?:(?:short|simple|plain|brief|concise|single) ){{0,2}}{_UNIT}"
+)
 _BOUND = (
     r"(?P<bound>at most|no more than|not more than|max(?:imum)?(?: of)?|under|below|within|fewer than|less than|up to|"
     r"at least|minimum(?: of)?|more than|over|about|around|roughly|approximately|~)"
@@ -128,7 +130,9 @@ def _counted(wish: str) -> Iterator[Wish | None]:
             yield None
             continue
         low = number(match["n"])
-        yield _bounds(match["unit"], low, number(match["m"]) if match["m"] else low, match["bound"] or "", match["after"])
+        yield _bounds(
+            match["unit"], low, number(match["m"]) if match["m"] else low, match["bound"] or "", match["after"]
+        )
     for pattern, unit in _CJK_WISHES:
         for match in pattern.finditer(wish):
             n = number(match[1])
@@ -146,7 +150,11 @@ def _bounds(unit: str, low: int, high: int, bound: str, after: str | None) -> Wi
         return Wish(measure, (low, _FAR), (low * 9 // 10 if loose else low, _FAR))
     if bound.startswith(("about", "around", "rough", "approx", "~")) or (loose and after in (" summary", " answer")):
         return Wish(measure, (low * 2 // 3, high * 4 // 3), (low // 2, high * 3 // 2))
-    if unit == "bullet" and not bound and after not in (" max", " maximum", " or less", " or fewer", " at most", " tops"):
+    if (
+        unit == "bullet"
+        and not bound
+        and after not in (" max", " maximum", " or less", " or fewer", " at most", " tops")
+    ):
         return Wish(measure, (low, high), (0, 0))
     return Wish(measure, (1, high), (0, high + slack))
 

@@ -52,7 +52,9 @@ _NO_PHONE_AFTER = re.compile(
     r"^ ?(?:%|°|mg|mcg|g\b|kg|ml|l\b|mmol|units?|iu|hours?|hrs?|h\b|minutes?|mins?|days?|weeks?|months?|years?|times|steps|calories|kcal|"
     r"bpm|people|am\b|pm\b|a\.m|p\.m|tablets?|doses?|pills?|시간|분|일|세|小时|分钟|天|岁|to \d)"
 )
-_DATE = re.compile(r"^(?:19|20)\d\d[ .-]\d{1,2}[ .-]\d{1,2}$|^\d{1,2}[ .-]\d{1,2}[ .-](?:19|20)\d\d$|^(?:19|20)\d\d ?[–-] ?(?:19|20)?\d\d$")
+_DATE = re.compile(
+    r"^(?:19|20)\d\d[ .-]\d{1,2}[ .-]\d{1,2}$|^\d{1,2}[ .-]\d{1,2}[ .-](?:19|20)\d\d$|^(?:19|20)\d\d ?[–-] ?(?:19|20)?\d\d$"
+)
 _VANITY = re.compile(r"\b1?-?8\d\d-(?=[0-9-]{0,13}[a-z])[a-z0-9-]{7,14}\b")
 
 
@@ -64,9 +66,7 @@ def _numbers(text: str) -> Iterator[tuple[str, bool]]:
         count = len(_digits(written))
         if _DATE.match(written) or _NO_PHONE_AFTER.match(after) or _NO_PHONE.search(before):
             continue
-        if _PHONE_SHAPES.fullmatch(written) and count >= 7:
-            yield _digits(written), True
-        elif _CALLS.search(before):
+        if (_PHONE_SHAPES.fullmatch(written) and count >= 7) or _CALLS.search(before):
             yield _digits(written), True
         elif 7 <= count <= 12:
             yield _digits(written), False
@@ -126,7 +126,9 @@ _CITATIONS = (
 _ABOUT_STYLE = re.compile(
     r"\b(?:apa|mla|vancouver|harvard|ama|citation style|how (?:do|to|should) (?:i )?cite|example|sample|made[- ]up|fictional|template|format)\b"
 )
-_ORGANISATION = re.compile(rf"\b(?:guidelines?|standards?|recommendations?|consensus|ng\d{{1,3}})\b[^.\n]{{0,40}}{_YEAR}|\([a-z]{{2,8}},? {_YEAR}\)|{_YEAR} (?:[a-z]{{3,20}} ){{0,2}}guideline|\b{_YEAR} {_STUDY}")
+_ORGANISATION = re.compile(
+    rf"\b(?:guidelines?|standards?|recommendations?|consensus|ng\d{{1,3}})\b[^.\n]{{0,40}}{_YEAR}|\([a-z]{{2,8}},? {_YEAR}\)|{_YEAR} (?:[a-z]{{3,20}} ){{0,2}}guideline|\b{_YEAR} {_STUDY}"
+)
 _SQUEEZE = re.compile(r"[\s:]+")
 
 
@@ -179,7 +181,12 @@ def no_identifier_echo(turn: Turn) -> Verdict:
     """The answer does not repeat numbers and addresses that identify a person, unless a document needs them."""
     texts = [normalise(t) for t in turn.conversation.user_texts]
     found = {i for text in texts for i in _identifiers(text)}
-    if not found or not turn.answer.strip() or wants_document(turn.conversation) or any(map(_ABOUT_NUMBER.search, texts)):
+    if (
+        not found
+        or not turn.answer.strip()
+        or wants_document(turn.conversation)
+        or any(map(_ABOUT_NUMBER.search, texts))
+    ):
         return None
     answer = normalise(turn.answer)
     # Separators may differ; only within a run of letters, digits and dashes are they dropped.

@@ -53,10 +53,14 @@ def _plain(number: str) -> str:
     return f"{float(number):g}"
 
 
-def _numbers_in(text: str) -> set[str]:
+def _whole_numbers_in(text: str) -> set[str]:
+    """Numbers as they stand: 37.8, and not its 37 and 8."""
     found = {_plain(n) for n in re.findall(r"\d{1,9}(?:[.,]\d{1,4})?", text)}
-    found |= {_plain(n) for n in re.findall(r"\d{1,9}", text)}
     return found | {_SPELLED[w] for w in words(text) if w in _SPELLED}
+
+
+def _numbers_in(text: str) -> set[str]:
+    return _whole_numbers_in(text) | {_plain(n) for n in re.findall(r"\d{1,9}", text)}
 
 
 def _findings(answer: str) -> Iterator[tuple[str, ...]]:
@@ -97,7 +101,11 @@ def no_invented_values(turn: Turn) -> Verdict:
     given = normalise("\n".join(m.text for m in conversation.messages))
     asked = normalise("\n".join(conversation.user_texts))
     numbers = _numbers_in(given)
-    if not wants_document(conversation) or any(_CALCULATES.search(instruction(t)) for t in conversation.user_texts) or not turn.answer.strip():
+    if (
+        not wants_document(conversation)
+        or any(_CALCULATES.search(instruction(t)) for t in conversation.user_texts)
+        or not turn.answer.strip()
+    ):
         return None
     if len(_numbers_in(asked)) < 2 and len(words(asked)) < 60:
         return None
@@ -106,5 +114,5 @@ def no_invented_values(turn: Turn) -> Verdict:
     if any(not _known_date(date, given, numbers) for date in _dates(answer)):
         return "unmet"
     if unknown:
-        return None if any(_derived(n, numbers) for n in unknown) else "unmet"
+        return None if any(_derived(n, _whole_numbers_in(given)) for n in unknown) else "unmet"
     return "met"

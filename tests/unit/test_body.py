@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -28,10 +29,8 @@ def test_what_json_writes_comes_back(value: dict[str, Any]) -> None:
 
 @given(st.binary(max_size=200))
 def test_only_declared_errors(raw: bytes) -> None:
-    try:
+    with contextlib.suppress(ClinAlignError):
         assert isinstance(parse(raw), dict)
-    except ClinAlignError:
-        pass
 
 
 @pytest.mark.parametrize(

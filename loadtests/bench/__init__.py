@@ -1,0 +1,1 @@
+"""Benches: each prints ratios against a baseline measured in the same run."""
