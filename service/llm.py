@@ -24,6 +24,7 @@ from service.upstream_errors import GARBAGE, refused
 Wire = Mapping[str, Any]
 
 _MODEL_TTL_S = 30.0
+_ATTEMPTS = 3
 _LARGEST_BODY = 32 << 20
 
 
@@ -205,18 +206,20 @@ class UpstreamLLM:
                 raise refused(response.status, response.headers, raw, fields=fields or {})
             return raw
 
-    @asynccontextmanager
-    async def _request(self, method: str, path: str, body: Wire | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        data = None if body is None else orjson.dumps(body)
+    async def _send(self, method: str, path: str, data: bytes | None) -> aiohttp.ClientResponse:
         self._retries.earn()
-        while True:
+        for attempt in range(_ATTEMPTS):
             try:
-                response = await self._session.request(method, self._url + path, data=data, allow_redirects=False)
-                break
+                return await self._session.request(method, self._url + path, data=data, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 # Nothing has been answered yet, so asking again is safe; a budget keeps an outage from doubling itself.
-                if isinstance(error, aiohttp.InvalidURL) or not self._retries.spend():
+                if attempt + 1 == _ATTEMPTS or not self._retries.spend():
                     raise UpstreamUnavailable("The model server cannot be reached.") from error
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, body: Wire | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._send(method, path, None if body is None else orjson.dumps(body))
         try:
             yield response
         except BaseException:

@@ -134,22 +134,6 @@ class RedFlags:
         return frozenset(re.sub(r"\D", "", number) for known in self.numbers.values() for number in known.values())
 
 
-@dataclass(frozen=True)
-class SafeTexts:
-    """The text to give instead of a blocked answer: for some principles the fixed text of a red flag is that text."""
-
-    flags: RedFlags
-    kinds: Mapping[str, FlagKind]
-
-    @classmethod
-    def load(cls, flags: RedFlags) -> SafeTexts:
-        return cls(flags, _read(DATA / "safe_texts.yaml"))
-
-    def text(self, principle: str, locale: str) -> str | None:
-        kind = self.kinds.get(principle)
-        return self.flags.text(kind, locale) if kind else None
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -162,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _numbers(path: Path) -> dict[str, dict[str, str]]:
     """country → contact → number. Numbers are quoted strings: unquoted, YAML reads 000 as 0."""
-    data = _read(path)
+    data: dict[Any, Any] = _read(path)
     for country, known in data.items():
         if not (isinstance(country, str) and re.fullmatch("[A-Z]{2}", country) and isinstance(known, dict)):
             raise ConfigError(f"{path.name}: {country!r} has to be a quoted two-letter country code with a mapping.")

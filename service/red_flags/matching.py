@@ -168,7 +168,7 @@ class Language:
     groups: tuple[Group, ...]
     contexts: tuple[Context, ...]
     typos: Mapping[str, str]
-    letters: Mapping[int, str]
+    letters: Mapping[int, int]
 
     def kinds(self, units: Units, wanted: Iterable[FlagKind], *, anchored: bool = True) -> dict[FlagKind, str]:
         """The kinds found in a normalised message, each with the id of the first pattern that found it.
@@ -232,7 +232,7 @@ class Language:
                 found = any(context.pattern.search(unit[end:]) for _, end in spans)
             case "unit":
                 found = bool(context.pattern.search(unit))
-            case "message":
+            case _:  # message
                 found = any(context.pattern.search(edge) for edge in edges)
         # What a message-wide context yields to ("help", "right now") may stand in another sentence of the message.
         scope = (unit, *edges) if context.where == "message" else (unit,)
