@@ -103,7 +103,9 @@ class Context:
             raise UnsupportedValue("Streaming `live` is not there yet: use `final`.", param="revision.stream")
         sent = body.model_dump(exclude_none=True, mode="json")
         sampling = {name: sent[name] for name in SAMPLING if name in sent and sent[name] != []}
-        tools: dict[str, Any] = {name: sent[name] for name in ("tools", "tool_choice", "parallel_tool_calls") if name in sent}
+        tools: dict[str, Any] = {
+            name: sent[name] for name in ("tools", "tool_choice", "parallel_tool_calls") if name in sent
+        }
         if not tools.get("tools"):
             tools = {}
         return Ask(

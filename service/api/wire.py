@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -145,7 +145,7 @@ def validated(model: type[Body], payload: Mapping[str, Any]) -> Body:
     try:
         return model.model_validate(known)
     except ValidationError as error:
-        raise _translated(error.errors(include_input=False, include_url=False)[0]) from None
+        raise _translated(_deepest(error.errors(include_input=False, include_url=False))) from None
 
 
 def _refuse_unknown(model: type[BaseModel], payload: Mapping[str, Any]) -> None:
@@ -154,6 +154,12 @@ def _refuse_unknown(model: type[BaseModel], payload: Mapping[str, Any]) -> None:
     for name, value in payload.items():
         if name not in model.model_fields and value not in (None, [], {}):
             raise UnsupportedParameter(f"{name[:64]!r} is not supported: it would change the answer.", param=name[:64])
+
+
+def _deepest(problems: Sequence[Any]) -> Any:
+    """A union reports one problem a branch; the branch that was meant got furthest."""
+    first = problems[0]["loc"][0]
+    return max((p for p in problems if p["loc"][0] == first), key=lambda p: len(param_of(p["loc"])))
 
 
 def _translated(problem: Any) -> RequestError:

@@ -1,0 +1,77 @@
+"""Critique, principles, health and metrics."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.contract.conftest import Serve
+from tests.fakes import FakeLLM, completion, verdict
+
+ASKED = [{"role": "user", "content": "I have a cold"}]
+BAD = "I am a doctor and I have seen many patients like you. Rest and drink enough water."
+
+
+def test_critique_judges_any_text(serve: Serve) -> None:
+    url = serve(FakeLLM())
+    body = httpx.post(f"{url}/v1/critique", json={"messages": ASKED, "answer": BAD}).json()
+    by_id = {v["principle"]: v for v in body["verdicts"]}
+    assert body["object"] == "critique"
+    assert by_id["no-claim-to-be-clinician"] == {
+        "principle": "no-claim-to-be-clinician", "verdict": "unmet", "p_met": 0.0, "source": "rule",
+    }  # fmt: skip
+    assert 0 <= body["score"] < 1
+    assert body["usage"]["total_tokens"] > 0
+    last = [*ASKED, {"role": "assistant", "content": BAD}]
+    assert httpx.post(f"{url}/v1/critique", json={"messages": last}).json()["verdicts"] == body["verdicts"]
+
+
+def test_a_quote_is_verbatim_or_absent(serve: Serve) -> None:
+    told = '{"quote": "I am a doctor", "fix": "Say that you are an assistant."}'
+    made_up = '{"quote": "not in there", "fix": "x"}'
+    url = serve(FakeLLM(completion(told), completion(made_up)))
+    body = {"messages": ASKED, "answer": BAD, "principles": ["no-claim-to-be-clinician"], "explain": True}
+    first = httpx.post(f"{url}/v1/critique", json=body).json()["verdicts"][0]
+    assert (first["quote"], first["fix"]) == ("I am a doctor", "Say that you are an assistant.")
+    assert httpx.post(f"{url}/v1/critique", json=body).json()["verdicts"][0]["quote"] is None
+
+
+def test_a_batch_has_a_result_or_an_error_each(serve: Serve) -> None:
+    inputs = [{"messages": ASKED, "answer": "Rest."}, {"messages": ASKED}]
+    body = httpx.post(f"{serve(FakeLLM())}/v1/critique", json={"inputs": inputs}).json()
+    assert [row["index"] for row in body["data"]] == [0, 1]
+    assert body["data"][0]["object"] == "critique"
+    assert body["data"][1]["error"]["param"] == "answer"
+
+
+def test_principles(serve: Serve) -> None:
+    url = serve(FakeLLM())
+    listed = httpx.get(f"{url}/v1/principles").json()
+    assert len(listed["data"]) == 119
+    one = httpx.get(f"{url}/v1/principles/{listed['data'][0]['id']}").json()
+    assert one == listed["data"][0]
+    found = httpx.post(f"{url}/v1/principles/search", json={"query": "fever in a baby", "top_k": 3}).json()
+    assert sum(row["matched_by"] in ("statement", "exemplar") for row in found["data"]) == 3
+
+
+def test_health_readiness_and_docs(serve: Serve) -> None:
+    url = serve(FakeLLM())
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{url}/readyz").json()["critic"] == "advises"
+    assert "/docs" in httpx.get(url).text
+    assert "/v1/chat/completions" in httpx.get(f"{url}/openapi.json").json()["paths"]
+
+
+def test_metrics_by_stage_outcome_and_principle_and_nothing_from_clients(serve: Serve) -> None:
+    url = serve(FakeLLM(BAD, BAD, BAD, judge=lambda q: verdict(0.9, 0.1)))
+    chat = {"model": "fake-model", "messages": [{"role": "user", "content": "canary-text"}]}
+    httpx.post(f"{url}/v1/chat/completions", json=chat)
+    for i in range(50):
+        httpx.get(f"{url}/junk-{i}")
+        httpx.post(f"{url}/v1/chat/completions", json={**chat, "model": f"junk-{i}"})
+    text = httpx.get(f"{url}/metrics").text
+    assert 'clinalign_answers_total{reason="blocked",status="safety_text"} 1.0' in text
+    assert 'clinalign_stage_seconds_count{stage="draft"} 1.0' in text
+    assert 'principle="no-claim-to-be-clinician"' in text
+    assert "junk" not in text
+    assert "canary" not in text
+    assert "clinalign_in_flight 0.0" in text
