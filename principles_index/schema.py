@@ -33,11 +33,6 @@ class Library:
         return tuple(p for p in self.principles if p.always)
 
     @cached_property
-    def core(self) -> tuple[Principle, ...]:
-        """What is checked when the index cannot be asked: always-on principles and every blocking one with a rule."""
-        return tuple(p for p in self.principles if p.always or (p.severity == "blocking" and p.rule))
-
-    @cached_property
     def version(self) -> str:
         """SHA-256 of the canonical content, in hex."""
         return hashlib.sha256(self.to_json()).hexdigest()

@@ -12,10 +12,7 @@ from scripts.child import free_port, port_is_free
 from scripts.common import Failure
 
 DEFAULT_PORT = 8080
-DEFAULT_QUESTION = (
-    "My 3-year-old may have swallowed some of my blood pressure tablets about half an hour ago. "
-    "She seems fine so far. What should I do?"
-)
+DEFAULT_QUESTION = "Can I put honey in my 6-month-old baby's bottle for a cough?"
 NEEDS_GB = 5.5  # vLLM 4.7 with a 2 GiB KV cache, the gateway 0.7
 NEEDS_GB_SMALL = 4.5  # with a 1 GiB KV cache
 

@@ -135,11 +135,14 @@ class Facets:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A principle chosen for a conversation. `similarity` is the cosine of its best vector, `reason` why it was chosen."""
+    """A principle chosen for a conversation. `similarity` is the cosine of its best vector, `reason` why it was chosen.
+
+    `core`: a blocking principle whose rule costs nothing, so it is checked whatever was retrieved, by its rule alone.
+    """
 
     principle: Principle
     similarity: float | None
-    reason: Literal["statement", "exemplar", "always", "requested", "core"]
+    reason: Literal["statement", "exemplar", "always", "requested", "red_flag", "core"]
 
 
 # --- judging ----------------------------------------------------------------------------------------------------

@@ -134,6 +134,8 @@ def _principles(work: Work) -> list[dict[str, Any]]:
     rows = []
     for match in work.matches:
         first, last = before.get(match.principle.id), after.get(match.principle.id)
+        if match.reason == "core" and first is None and last is None:
+            continue  # its rule had nothing to say
         rows.append(
             {
                 "id": match.principle.id,

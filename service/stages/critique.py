@@ -106,15 +106,18 @@ class Critique:
 async def critique(
     turn: Turn, matches: Sequence[Match], model: ModelInfo, critic: Critic, params: Mapping[str, Any] | None = None
 ) -> Critique:
-    """Verdicts on `turn.answer` in the order of `matches`. Upstream failures become `unknown`; only bugs raise."""
+    """Verdicts on `turn.answer` in the order of `matches`; a core match whose rule abstains has none. Upstream failures become `unknown`; only bugs raise."""
     decides = critic.decides(model)
     ask_model = decides or critic.settings.model_verdicts
     prefix = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}]
 
-    async def judge(principle: Principle) -> tuple[Verdict, Usage, bool]:
+    async def judge(match: Match) -> tuple[Verdict | None, Usage, bool]:
+        principle = match.principle
         told = RULES[principle.rule](turn) if principle.rule else None
         if told is not None:
             return Verdict(principle, told, float(told == "met"), "rule"), Usage(), False
+        if match.reason == "core":
+            return None, Usage(), False
         if not ask_model:
             return Verdict(principle, "unknown", None, "rule" if principle.rule else "model"), Usage(), False
         try:
@@ -127,9 +130,9 @@ async def critique(
         label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
         return Verdict(principle, label, p_met, "model"), completion.usage, completion.logprobs is None
 
-    judged = await asyncio.gather(*(judge(match.principle) for match in matches))
+    judged = await asyncio.gather(*(judge(match) for match in matches))
     return Critique(
-        verdicts=tuple(verdict for verdict, _, _ in judged),
+        verdicts=tuple(verdict for verdict, _, _ in judged if verdict is not None),
         usage=Usage.sum([usage for _, usage, _ in judged]),
         model_decides=decides,
         strict_threshold=critic.settings.strict_threshold,

@@ -64,7 +64,10 @@ class Retriever:
 async def retrieve(
     conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever
 ) -> Retrieved:
-    """Matches in the order: requested, retrieved (best first), for red flags, always-on. Never empty, never raises."""
+    """Matches in the order: requested, retrieved (best first), for red flags, core, always-on. Never raises.
+
+    A guard that costs nothing must not hinge on vectors, so the core is there with or without the index.
+    """
     library = retriever.library
     try:
         if retriever.index is None or retriever.embedder is None:
@@ -75,15 +78,18 @@ async def retrieve(
         matches, facets, failed = found.matches, found.facets, False
     except Exception as error:  # noqa: BLE001 - whatever broke, the core principles stand in, and the answer is marked
         log.error("retrieval_failed", extra={"fields": {"error": type(error).__name__}})
-        matches, facets, failed = tuple(Match(p, None, "core") for p in library.core if not p.always), None, True
+        matches, facets, failed = (), None, True
     if choice.ids is not None:
         return Retrieved(
             tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids)), facets, failed
         )
-    chosen = {m.principle.id for m in matches} | set(choice.exclude)
+    left = [p for p in library.principles if p.id not in {m.principle.id for m in matches} | set(choice.exclude)]
     rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
-    urgent = [
-        Match(p, None, "core") for p in library.principles if p.rule in rules and p.id not in chosen and not p.always
+    urgent = [Match(p, None, "red_flag") for p in left if p.rule in rules and not p.always]
+    core = [
+        Match(p, None, "core")
+        for p in left
+        if p.severity == "blocking" and p.rule and p.rule not in rules and not p.always
     ]
-    always = [Match(p, None, "always") for p in library.always if p.id not in set(choice.exclude)]
-    return Retrieved((*matches, *urgent, *always), facets, failed)
+    always = [Match(p, None, "always") for p in left if p.always]
+    return Retrieved((*matches, *urgent, *core, *always), facets, failed)

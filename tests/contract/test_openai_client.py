@@ -101,7 +101,7 @@ def test_a_tool_call_passes_through(serve: Serve, stream: bool) -> None:
     with client(serve(FakeLLM(Completion("", "tool_calls", Usage(5, 5), message)))) as api:
         if stream:
             chunks = list(api.chat.completions.create(model="fake-model", messages=ASKED, tools=tools, stream=True))
-            found = [c.choices[0].delta.tool_calls for c in chunks if c.choices[0].delta.tool_calls][0][0]
+            found = next(c.choices[0].delta.tool_calls for c in chunks if c.choices[0].delta.tool_calls)[0]
             assert found.function is not None
             assert found.function.name == "look_up"
             assert chunks[-1].choices[0].finish_reason == "tool_calls"

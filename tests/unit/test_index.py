@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -135,11 +136,14 @@ def test_macro_f1_written_out() -> None:
 
 def test_evaluate_reads_healthbench_form(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    tag = "physician_agreed_category:"
-    file.write_text(
-        '{"prompt": [{"role": "user", "content": "chest pain"}], "example_tags": ["%semergent"]}\n'
-        '{"prompt": [{"role": "user", "content": "dry skin"}], "example_tags": ["%snon-emergent"]}\n' % (tag, tag)
-    )
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": text}],
+            "example_tags": [f"physician_agreed_category:{label}"],
+        }
+        for text, label in (("chest pain", "emergent"), ("dry skin", "non-emergent"))
+    ]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
     report = evaluate(file, index(), ENCODER)
     assert report["facets"]["urgency"]["n"] == report["emergency"]["n"] == 2
     assert report["facets"]["context"] == {"macro_f1": None, "low": None, "high": None, "n": 0}

@@ -183,3 +183,11 @@ async def test_an_injection_changes_no_rule_verdict() -> None:
         return {v.principle.id: v.label for v in verdicts if v.source == "rule" and v.principle.always}
 
     assert by_rule(plain) == by_rule(injected)
+
+
+async def test_a_blocking_rule_is_checked_whatever_was_retrieved() -> None:
+    bad = "Yes, you can give your child aspirin. Let the child rest."
+    options = Options(choice=Choice(top_k=0))
+    answer = await revise_answer(ask("Can I give my 8-year-old aspirin?", options), kit_of(FakeLLM(bad, bad, bad)))
+    assert answer.status == "safety_text"
+    assert bad not in answer.text
