@@ -144,7 +144,7 @@ class UpstreamLLM:
 
     async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
         body = _body(model, messages, params) | {"stream": True, "stream_options": {"include_usage": True}}
-        text, finish, usage = "", None, Usage()
+        raw, text, finish, usage = "", "", None, Usage()
         async for event in self.relay_stream(body):
             data = event[5:].strip() if event.startswith(b"data:") else b""
             if not data or data == b"[DONE]":
@@ -155,11 +155,14 @@ class UpstreamLLM:
             for choice in chunk.get("choices") or ():
                 piece = (choice.get("delta") or {}).get("content") or ""
                 finish = choice.get("finish_reason") or finish
-                if piece:
-                    text += piece
-                    yield piece
+                raw += piece
+                shown = "" if "<think>".startswith(raw.lstrip()) else without_thinking(raw)
+                if len(shown) > len(text):
+                    yield shown[len(text) :]
+                    text = shown
         if finish is None:
             raise UpstreamError(GARBAGE)
+        text = without_thinking(raw)
         yield Completion(text, finish, usage, {"role": "assistant", "content": text})
 
     async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:

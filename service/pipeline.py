@@ -25,23 +25,34 @@ from service.errors import (
     UpstreamTimeout,
 )
 from service.language import detect
-from service.llm import LLM, ModelInfo
+from service.llm import LLM, ModelInfo, Wire
 from service.safe_texts import SafeTexts
 from service.safety import RedFlags
+from service.settings import Candidate as Kind
 from service.settings import Mode
 from service.settings import Revision as RevisionSettings
 from service.stages.critique import Critic, Critique, critique
 from service.stages.draft import draft
+from service.stages.live import write_live
 from service.stages.retrieve import Choice, Retrieved, Retriever, retrieve
 from service.stages.revise import Candidate, Room, plan, revise
 from service.stages.select import Judged, refusal, select
 
 Stage = Literal["retrieve", "draft", "critique", "revise", "recritique"]
 Status = Literal["draft_passed", "revised", "draft_kept", "draft_unverified", "safety_text"]
-OnStage = Callable[[Stage], None]
 
 _VERDICT_TOKENS = 320  # a high guess of the longest verdict question, so that a draft leaves room to be judged
 _EDIT_TOKENS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that goes out as it is written (`stream: live`)."""
+
+    text: str
+
+
+OnEvent = Callable[[Stage | Piece], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class Answer:
     reason: str | None
     work: Work
     safety_text: str | None = None
+    accepted: bool | None = None  # of a text that went out as it was written; None of any other
 
 
 @dataclass(slots=True)
@@ -118,6 +130,7 @@ class Work:
     judged: list[Judged] = field(default_factory=list)
     rounds: int = 0
     doubt: str | None = None
+    sent: str = ""  # what has gone out already (`stream: live`)
     usage: dict[Stage, Usage] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -144,13 +157,13 @@ class Work:
         return Turn(self.ask.conversation, text, self.language, frozenset(flag.kind for flag in self.flags))
 
 
-async def revise_answer(ask: Ask, kit: Kit, on_stage: OnStage = lambda stage: None) -> Answer:
+async def revise_answer(ask: Ask, kit: Kit, on_event: OnEvent = lambda event: None) -> Answer:
     """The whole answer. Raises ClinAlignError; never returns text that is known to be bad."""
     work = Work(ask, kit.flags.detect(ask.conversation.user_texts), detect(ask.conversation.last_user_text))
     try:
         with work.clock("total"):
             async with asyncio.timeout(ask.options.deadline_s):
-                await _work(work, kit, on_stage)
+                await _work(work, kit, on_event)
     except TimeoutError:
         work.doubt = "deadline"
     except ClinAlignError:
@@ -160,10 +173,10 @@ async def revise_answer(ask: Ask, kit: Kit, on_stage: OnStage = lambda stage: No
     return deliver(work, kit)
 
 
-async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
+async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
     ask = work.ask
     params = await _draft_params(work, kit)
-    on_stage("draft")
+    on_event("draft")
     retrieving = asyncio.create_task(_retrieve(work, kit))
     try:
         await _draft(work, kit, params)
@@ -175,7 +188,7 @@ async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
         return
     if work.retrieved.failed:
         work.doubt = "retrieval_failed"
-    on_stage("critique")
+    on_event("critique")
     with work.clock("critique"):
         work.draft_critique = await critique(
             work.turn(work.draft.text), work.matches, ask.model, kit.critic, _salt(ask, kit)
@@ -190,7 +203,7 @@ async def _work(work: Work, kit: Kit, on_stage: OnStage) -> None:
     for _ in range(ask.options.max_rounds):
         if not work.best_critique.unmet and not (ask.options.mode == "always" and work.rounds == 0):
             return
-        if not await _round(work, kit, on_stage):
+        if not await _round(work, kit, on_event) or work.sent:
             return
 
 
@@ -206,7 +219,7 @@ async def _draft(work: Work, kit: Kit, params: Mapping[str, Any]) -> None:
     work.draft = completion
 
 
-async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
+async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     """One round of repair. True when it brought a better text."""
     ask, best, best_critique = work.ask, work.best, work.best_critique
     assert best is not None and best_critique is not None and work.draft is not None
@@ -223,15 +236,21 @@ async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
         work.doubt = "no_room_to_revise"
         return False
     work.rounds += 1
-    on_stage("revise")
+    on_event("revise")
+    params = {**ask.sampling, **_salt(ask, kit)}
     try:
         with work.clock("revise"):
-            candidates = await revise(plans, ask.model, {**ask.sampling, **_salt(ask, kit)}, kit.llm)
-    except UpstreamError:
-        work.doubt = "revision_failed"
+            if _may_go_live(work):
+                candidates = [await _write_live(work, kit, plans[0], params, on_event)]
+            else:
+                candidates = await revise(plans, ask.model, params, kit.llm)
+    except (UpstreamError, AnswerBlocked) as error:
+        if work.sent:
+            raise
+        work.doubt = "revision_failed" if isinstance(error, UpstreamError) else "revision_blocked"
         return False
     work.spent("revise", Usage.sum([c.completion.usage for c in candidates]))
-    on_stage("recritique")
+    on_event("recritique")
     with work.clock("recritique"):
         critiques = await asyncio.gather(
             *(
@@ -241,6 +260,31 @@ async def _round(work: Work, kit: Kit, on_stage: OnStage) -> bool:
         )
     work.spent("recritique", Usage.sum([c.usage for c in critiques]))
     return _accept(work, kit, candidates, critiques)
+
+
+def _may_go_live(work: Work) -> bool:
+    """Only a repair of a draft that is not known to be bad goes out unjudged, and nothing where a danger was found."""
+    ask = work.ask
+    return (
+        ask.options.stream == "live"
+        and not work.flags
+        and not work.doubt
+        and ask.json_kind is None
+        and not ask.sampling.get("logprobs")
+        and work.best_critique is not None
+        and not work.best_critique.blocking
+    )
+
+
+async def _write_live(
+    work: Work, kit: Kit, planned: tuple[Kind, list[Wire], int], params: Mapping[str, Any], on_event: OnEvent
+) -> Candidate:
+    def send(text: str) -> None:
+        if text:
+            work.sent += text
+            on_event(Piece(text))
+
+    return await write_live(planned, work.ask.model, params, kit.llm, matches=work.matches, turn=work.turn, send=send)
 
 
 def _accept(work: Work, kit: Kit, candidates: Sequence[Candidate], critiques: Sequence[Critique]) -> bool:
@@ -326,6 +370,8 @@ def deliver(work: Work, kit: Kit) -> Answer:
         return _with_safety_text(work, text)
     if work.draft is None:
         raise UpstreamTimeout("The model server did not answer before the deadline.")
+    if work.sent:
+        return _sent(work)
     if work.draft.calls_tools:
         return Answer(work.draft.text, work.draft, "draft_unverified", "tool_call", work)
     best = work.best or work.draft
@@ -336,6 +382,22 @@ def deliver(work: Work, kit: Kit) -> Answer:
             raise AnswerUnverified(f"The answer could not be verified: {work.doubt}.")
         return Answer(best.text, best, "revised" if best is not work.draft else "draft_unverified", work.doubt, work)
     return Answer(best.text, best, _status(work), None, work)
+
+
+def _sent(work: Work) -> Answer:
+    """The candidate that is out already, marked; an error when it is cut, known to be bad or, where strict, unknown."""
+    if not work.judged:
+        raise UpstreamTimeout("The answer was not finished before the deadline.")
+    (judged,) = work.judged
+    if judged.critique.blocking:
+        raise AnswerBlocked("The answer that was sent fails a principle that withholds an answer: discard it.")
+    if work.ask.options.strict and judged.outcome != "accepted":
+        raise AnswerUnverified("The answer that was sent was not accepted: discard it.")
+    accepted = judged.outcome == "accepted"
+    completion = judged.candidate.completion
+    return Answer(
+        completion.text, completion, _status(work), None if accepted else judged.outcome, work, accepted=accepted
+    )
 
 
 def _status(work: Work) -> Status:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from service.domain import Completion, Usage
 from service.errors import ModelNotFound
 from service.llm import ModelInfo, Wire
 
-Reply = str | Completion | Exception
+Reply = str | Completion | Exception | tuple[str, Exception]
 
 MODEL = ModelInfo("fake-model", 8192, "fake/root", True, {"id": "fake-model", "owned_by": "vllm"})
 
@@ -40,6 +41,7 @@ class FakeLLM:
         self.calls: list[tuple[list[Wire], dict[str, Any]]] = []
         self.judge = judge or (lambda question: verdict(0.9, 0.1))
         self.hang: asyncio.Event | None = None
+        self.before_word: Callable[[int], Awaitable[None]] | None = None  # of a stream, counted from 0
         self.cancelled = 0
         self.info = MODEL
         self.tokens: int | None = 10
@@ -64,14 +66,23 @@ class FakeLLM:
         reply: Reply = self.judge(str(messages[-1]["content"])) if is_verdict else self.queue.pop(0)
         if isinstance(reply, Exception):
             raise reply
+        assert not isinstance(reply, tuple), "only a stream can break off"
         return completion(reply) if isinstance(reply, str) else reply
 
     async def stream(
         self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]
     ) -> AsyncIterator[str | Completion]:
+        """Word by word. A reply of (text, error) breaks off after its text."""
+        broken = self.queue[0] if self.queue and isinstance(self.queue[0], tuple) else None
+        if broken:
+            self.queue[0] = broken[0]
         whole = await self.chat(model, messages, params)
-        for piece in whole.text.split(" "):
+        for i, piece in enumerate(re.findall(r"\s*\S+|\s+$", whole.text)):
+            if self.before_word is not None:
+                await self.before_word(i)
             yield piece
+        if broken:
+            raise broken[1]
         yield whole
 
     async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
@@ -82,6 +93,7 @@ class FakeLLM:
         reply = self.queue.pop(0)
         if isinstance(reply, Exception):
             raise reply
+        assert not isinstance(reply, tuple), "only a stream can break off"
         text = reply if isinstance(reply, str) else reply.text
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return orjson.dumps(

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.api.body import read_json
 from service.api.context import Context, context, json_response, while_connected
-from service.api.present import chunks_of, completion_of, head_of, headers_of, progress_chunk, role_chunk
+from service.api.present import chunks_of, completion_of, head_of, headers_of, progress_chunk, role_chunk, text_chunk
 from service.api.wire import DANGEROUS, ChatBody, RevisionBody, conversation_of, validated
 from service.errors import (
     ClinAlignError,
@@ -27,7 +27,7 @@ from service.errors import (
     error_body,
 )
 from service.llm import ModelInfo
-from service.pipeline import Answer, Ask, revise_answer
+from service.pipeline import Answer, Ask, OnEvent, Piece, Stage, revise_answer
 
 router = APIRouter()
 log = logging.getLogger("clinalign")
@@ -78,9 +78,9 @@ def _revision(raw: Mapping[str, Any] | None) -> RevisionBody | None:
         raise
 
 
-async def _answer(here: Context, ask: Ask, on_stage: Any = None) -> Answer:
+async def _answer(here: Context, ask: Ask, on_event: OnEvent = lambda event: None) -> Answer:
     async with here.slot():
-        answer = await revise_answer(ask, here.kit, on_stage or (lambda stage: None))
+        answer = await revise_answer(ask, here.kit, on_event)
     here.metrics.answered(answer)
     log.info("answered", extra={"fields": _event(answer, ask)})
     return answer
@@ -101,42 +101,59 @@ def _event(answer: Answer, ask: Ask) -> dict[str, Any]:
 
 
 async def _streamed(request: Request, here: Context, ask: Ask, include_usage: bool) -> Response:
-    """Waits a little for the outcome, so that early failures keep their status; then streams it."""
-    stages: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(_answer(here, ask, stages.put_nowait))
+    """Waits a little for the outcome or its first words, so that early failures keep their status; then streams."""
+    events: asyncio.Queue[Stage | Piece | None] = asyncio.Queue()  # None: the answer is there, or its error
+    worth_headers = asyncio.Event()
+
+    def on_event(event: Stage | Piece) -> None:
+        events.put_nowait(event)
+        if isinstance(event, Piece):
+            worth_headers.set()
+
+    def on_done(task: asyncio.Task[Answer]) -> None:
+        here.tasks.discard(task)
+        events.put_nowait(None)
+        worth_headers.set()
+
+    task = asyncio.create_task(_answer(here, ask, on_event))
     here.tasks.add(task)
-    task.add_done_callback(here.tasks.discard)
+    task.add_done_callback(on_done)
     try:
-        async with asyncio.timeout(0 if ask.options.progress else here.settings.limits.headers_hold_s):
-            await while_connected(request, asyncio.shield(task))
-    except TimeoutError:
-        if task.done():
-            task.result()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if ask.options.progress else here.settings.limits.headers_hold_s):
+                await while_connected(request, worth_headers.wait())
+        headers = dict(_SSE) | (headers_of(task.result()) if task.done() else {})
     except BaseException:
         task.cancel()
         raise
-    headers = dict(_SSE)
-    if task.done():
-        headers |= headers_of(task.result())
-    return StreamingResponse(_events(here, ask, task, stages, include_usage), headers=headers)
+    return StreamingResponse(_chunks(here, ask, task, events, include_usage), headers=headers)
 
 
-async def _events(
-    here: Context, ask: Ask, task: asyncio.Task[Answer], stages: asyncio.Queue[str], include_usage: bool
+async def _chunks(
+    here: Context,
+    ask: Ask,
+    task: asyncio.Task[Answer],
+    events: asyncio.Queue[Stage | Piece | None],
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
-    # Before the answer is there its id is made up; the head is fixed then, so that all chunks share one.
-    head: dict[str, Any] | None = None
+    head = head_of(here.versions, ask.model)
+    sent = 0
     try:
-        if not task.done():
-            head = _early_head(here, ask)
-            yield _data(role_chunk(head))
-            async for beat in _while_waiting(here, ask, task, stages, head):
-                yield beat
+        yield _data(role_chunk(head))
+        while not task.done() or not events.empty():
+            try:
+                async with asyncio.timeout(here.settings.limits.keep_alive_s):
+                    event = await events.get()
+            except TimeoutError:
+                yield b": waiting\n\n"
+                continue
+            if isinstance(event, Piece):
+                sent += len(event.text)
+                yield _data(text_chunk(head, event.text))
+            elif event is not None and ask.options.progress:
+                yield _data(progress_chunk(head, event))
         completion = completion_of(task.result(), here.versions, demonstration=here.settings.demonstration)
-        if head is None:
-            head = head_of(completion)
-            yield _data(role_chunk(head))
-        for chunk in chunks_of(completion, head, include_usage=include_usage):
+        for chunk in chunks_of(completion, head, sent=sent, include_usage=include_usage):
             yield _data(chunk)
         yield _DONE
     except ClinAlignError as error:
@@ -147,40 +164,6 @@ async def _events(
         yield _data(error_body(InternalError("The gateway failed.")))
     finally:
         task.cancel()
-
-
-async def _while_waiting(
-    here: Context, ask: Ask, task: asyncio.Task[Answer], stages: asyncio.Queue[str], head: Mapping[str, Any]
-) -> AsyncIterator[bytes]:
-    while not task.done():
-        next_stage = asyncio.create_task(stages.get())
-        try:
-            await asyncio.wait(
-                {task, next_stage} if ask.options.progress else {task},
-                timeout=here.settings.limits.keep_alive_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if ask.options.progress and next_stage.done():
-                yield _data(progress_chunk(head, next_stage.result()))
-            elif not task.done():
-                yield b": waiting\n\n"
-        finally:
-            next_stage.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await next_stage
-
-
-def _early_head(here: Context, ask: Ask) -> dict[str, Any]:
-    import time
-    import uuid
-
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": ask.model.id,
-        "system_fingerprint": here.versions.fingerprint(ask.model.root),
-    }
 
 
 def _data(payload: Mapping[str, Any]) -> bytes:

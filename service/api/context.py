@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -16,7 +16,7 @@ from service.api.present import Versions
 from service.api.wire import SAMPLING, ChatBody, PrincipleChoice, RevisionBody, validated
 from service.auth import ANONYMOUS, Keys, Tenant
 from service.domain import Conversation
-from service.errors import ModelNotFound, Overloaded, UnsupportedValue
+from service.errors import ModelNotFound, Overloaded
 from service.llm import ModelInfo
 from service.metrics import Metrics
 from service.pipeline import Ask, Kit, Options
@@ -99,8 +99,8 @@ class Context:
     def ask(
         self, body: ChatBody, conversation: Conversation, model: ModelInfo, options: Options, tenant: Tenant
     ) -> Ask:
-        if options.stream == "live" and body.stream:
-            raise UnsupportedValue("Streaming `live` is not there yet: use `final`.", param="revision.stream")
+        if not body.stream:
+            options = replace(options, stream="final")
         sent = body.model_dump(exclude_none=True, mode="json")
         sampling = {name: sent[name] for name in SAMPLING if name in sent and sent[name] != []}
         tools: dict[str, Any] = {

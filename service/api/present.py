@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from service.domain import Facets, Principle, Usage, Verdict
+from service.llm import ModelInfo
 from service.pipeline import Answer, Work
 from service.stages.critique import Critique
 
@@ -40,11 +41,8 @@ def completion_of(answer: Answer, versions: Versions, *, demonstration: bool) ->
     """The chat.completion object."""
     ask = answer.work.ask
     body: dict[str, Any] = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        **head_of(versions, ask.model),
         "object": "chat.completion",
-        "created": int(time.time()),
-        "model": ask.model.id,
-        "system_fingerprint": versions.fingerprint(ask.model.root),
         "choices": [_choice(answer)],
         "usage": usage_of(answer.work),
     }
@@ -88,7 +86,7 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
     work = answer.work
     trace = work.ask.options.trace
     if trace == "none":
-        return None
+        return None if answer.accepted is None else {"status": answer.status} | _liveness(answer)
     before = work.draft_critique
     after = work.best_critique
     shown: dict[str, Any] = {
@@ -104,6 +102,7 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
         "rounds": work.rounds,
         "timings_ms": work.timings_ms,
     }
+    shown |= _liveness(answer)
     if answer.safety_text is not None:
         shown["safety_text"] = answer.safety_text
     if demonstration:
@@ -122,6 +121,14 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
             for judged in work.judged
         ]
     return shown
+
+
+def _liveness(answer: Answer) -> dict[str, Any]:
+    """Whether a text that went out unjudged was accepted, and what should stand in its place if not."""
+    if answer.accepted is None:
+        return {}
+    draft = answer.work.draft
+    return {"accepted": answer.accepted} | ({} if answer.accepted or draft is None else {"draft": draft.text})
 
 
 def _rounded(value: float | None) -> float | None:
@@ -219,22 +226,29 @@ def role_chunk(head: Mapping[str, Any]) -> dict[str, Any]:
     return _chunk(head, {"role": "assistant", "content": ""}, None)
 
 
-def head_of(completion: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("id", "created", "model", "system_fingerprint")
-    return {**{k: completion[k] for k in kept}, "object": "chat.completion.chunk"}
+def head_of(versions: Versions, model: ModelInfo) -> dict[str, Any]:
+    """What all chunks of a stream share."""
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model.id,
+        "system_fingerprint": versions.fingerprint(model.root),
+    }
 
 
 def chunks_of(
-    completion: Mapping[str, Any], head: Mapping[str, Any], *, include_usage: bool
+    completion: Mapping[str, Any], head: Mapping[str, Any], *, sent: int = 0, include_usage: bool
 ) -> Iterator[dict[str, Any]]:
-    """The rest of a stream that carries the same as the unstreamed object: text, finish, revision, usage."""
+    """The rest of a stream that carries the same as the unstreamed object: the text after `sent` characters, finish,
+    revision, usage."""
     choice = completion["choices"][0]
-    text = choice["message"]["content"] or ""
+    text = (choice["message"]["content"] or "")[sent:]
     if choice["logprobs"]:
         yield _chunk(head, {"content": text}, None, logprobs=choice["logprobs"])
     else:
         for piece in _PIECE.findall(text):
-            yield _chunk(head, {"content": piece}, None)
+            yield text_chunk(head, piece)
     for index, call in enumerate(choice["message"].get("tool_calls") or ()):
         yield _chunk(head, {"tool_calls": [{"index": index, **call}]}, None)
     last = _chunk(head, {}, choice["finish_reason"])
@@ -243,6 +257,10 @@ def chunks_of(
     yield last
     if include_usage:
         yield {**head, "choices": [], "usage": completion["usage"]}
+
+
+def text_chunk(head: Mapping[str, Any], text: str) -> dict[str, Any]:
+    return _chunk(head, {"content": text}, None)
 
 
 def _chunk(

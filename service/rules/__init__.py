@@ -67,3 +67,18 @@ BLOCKING_RULES = frozenset(
         "no_invented_contact",
     }
 )
+
+# Those of them that forbid: once unmet up to the end of a sentence, nothing that follows makes it good. A live stream
+# checks these before each sentence leaves; the others demand that something be said, which only a whole text can show.
+PROHIBITIONS = frozenset(
+    {
+        "no_wait_in_emergency",
+        "no_induced_vomiting",
+        "no_method_detail",
+        "no_abrupt_stop",
+        "no_aspirin_for_child",
+        "no_honey_for_infant",
+        "no_clinician_claim",
+        "no_invented_contact",
+    }
+)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
@@ -83,6 +86,63 @@ def test_progress_names_the_stages(serve: Serve) -> None:
         )
     told = [getattr(c.choices[0].delta, "reasoning_content", None) for c in chunks]
     assert [t.strip() for t in told if t] == ["draft", "critique", "revise", "recritique"]
+
+
+def holding(word: int, until: threading.Event) -> Callable[[int], Awaitable[None]]:
+    """Keeps a fake stream from going beyond `word` before the event."""
+
+    async def before_word(i: int) -> None:
+        if i == word:
+            assert await asyncio.to_thread(until.wait, 10)
+
+    return before_word
+
+
+def test_live_text_goes_out_while_it_is_written(serve: Serve) -> None:
+    llm = FakeLLM(LOOP, GOOD)
+    first_seen = threading.Event()
+    llm.before_word = holding(7, first_seen)
+    with client(serve(llm)) as api:
+        stream = api.chat.completions.create(
+            model="fake-model", messages=ASKED, stream=True, extra_body={"revision": {"stream": "live"}}
+        )
+        seen = ""
+        for chunk in stream:
+            seen += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+            if seen == "Rest and drink enough water. ":
+                first_seen.set()
+        last: Any = chunk
+    assert seen == GOOD
+    assert (last.revision["accepted"], last.revision["status"]) == (True, "revised")
+    assert "draft" not in last.revision
+
+
+def test_a_live_text_that_was_not_accepted_comes_with_the_draft(serve: Serve) -> None:
+    asked: dict[str, Any] = {"revision": {"stream": "live", "trace": "none"}}
+    with client(serve(FakeLLM(LOOP, LOOP + " Again."))) as api:
+        chunks = list(api.chat.completions.create(model="fake-model", messages=ASKED, stream=True, extra_body=asked))
+    last: Any = chunks[-1]
+    assert last.revision == {"status": "draft_kept", "accepted": False, "draft": LOOP}
+
+
+def test_a_live_stream_that_is_stopped_never_looks_whole(serve: Serve) -> None:
+    asked: list[Any] = [{"role": "user", "content": "My 8-year-old has a cold"}]
+    llm = FakeLLM(LOOP, "Keep him warm and let him rest. Yes, you can give your child aspirin. He will be fine.")
+    first_seen = threading.Event()
+    llm.before_word = holding(8, first_seen)
+    seen: list[str] = []
+
+    def read(api: openai.OpenAI) -> None:
+        extra = {"revision": {"stream": "live"}}
+        for chunk in api.chat.completions.create(model="fake-model", messages=asked, stream=True, extra_body=extra):
+            seen.append(chunk.choices[0].delta.content or "")
+            if seen[-1]:
+                first_seen.set()
+
+    with client(serve(llm)) as api, pytest.raises(openai.APIError) as caught:
+        read(api)
+    assert "".join(seen) == "Keep him warm and let him rest. "
+    assert caught.value.code == "answer_blocked"
 
 
 async def test_the_async_client(serve: Serve) -> None:
