@@ -2,7 +2,8 @@
 
 The model's verdict is one decoded token without a grammar. The prompt is the conversation continued with the answer and
 one short question, so it starts with the tokens that vLLM has just processed for the draft and its prefix cache serves
-them. P(met) is the share of *yes* in the probability mass of *yes* and *no* among the likeliest tokens; little mass on
+them; the question begins with what all principles share, for the same reason, and ends by asking, or a small model talks
+instead of answering. P(met) is the share of *yes* in the probability mass of *yes* and *no* among the likeliest tokens; little mass on
 any label is `unknown`. Nothing is parsed out of prose.
 """
 
@@ -141,7 +142,7 @@ async def critique(
 
 
 def verdict_messages(prefix: Sequence[Wire], principle: Principle, prompts: Prompts) -> list[Wire]:
-    question = prompts.render("verdict", statement=principle.statement, applies_when=principle.applies_when)
+    question = prompts.render("verdict", statement=principle.statement)
     return [*prefix, {"role": "user", "content": question}]
 
 

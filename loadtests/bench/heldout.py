@@ -1,0 +1,145 @@
+"""Does selection make answers better on checks that it did not see?
+
+The rules are split in two halves. Revision and selection get one half; draft and delivered answer are scored by the
+other; then the halves are swapped. A gain on the half that was used is what selection optimised; a gain on the other is
+evidence. Model verdicts are off: the demonstration model's advice decides nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from service.app import create_app
+from service.domain import Conversation, Principle, Turn
+from service.pipeline import Answer, Ask, Kit, Options, revise_answer
+from service.rules import RULES
+from service.scoring import score_points
+from service.settings import Settings
+from service.stages.retrieve import Choice
+
+MAX_TOKENS = 256
+_RESAMPLES = 4000
+
+
+async def measure(settings: Settings, asked: Sequence[str]) -> dict[str, Any]:
+    """The report, with 95 % bootstrap intervals over questions."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        return await _measure(app.state.context.kit, asked)
+
+
+async def _measure(kit: Kit, asked: Sequence[str]) -> dict[str, Any]:
+    ruled = sorted((p for p in kit.retriever.library.principles if p.rule), key=lambda p: p.id)
+    halves = (ruled[0::2], ruled[1::2])
+    model = await kit.llm.model()
+    rows: list[dict[str, Any]] = []
+    for number, question in enumerate(asked):
+        for used, held in (halves, halves[::-1]):
+            options = Options(choice=Choice(tuple(p.id for p in used)), trace="full")
+            ask = Ask(Conversation.of(("user", question)), model, options, {"temperature": 0}, max_tokens=MAX_TOKENS)
+            answer = await revise_answer(ask, kit)
+            rows.append({"question": number} | _row(answer, used, held))
+    return _report(rows, model.id, halves)
+
+
+def _row(answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -> dict[str, Any]:
+    work = answer.work
+    assert work.draft is not None
+    best = work.best or work.draft
+
+    def scores(text: str) -> tuple[float | None, float | None]:
+        return _score(work.turn(text), used), _score(work.turn(text), held)
+
+    return {
+        "status": answer.status,
+        "draft": scores(work.draft.text),
+        "delivered": scores(best.text),
+        "draft_words": len(work.draft.text.split()),
+        "delivered_words": len(best.text.split()),
+        "candidates": [
+            (
+                j.candidate.kind,
+                j.outcome,
+                *scores(j.candidate.completion.text),
+                len(j.candidate.completion.text.split()),
+            )
+            for j in work.judged
+        ],
+    }
+
+
+def _score(turn: Turn, principles: Sequence[Principle]) -> float | None:
+    judged = [(p.points, RULES[p.rule](turn) or "not_applicable") for p in principles if p.rule]
+    return score_points((points, label) for points, label in judged)
+
+
+def _report(rows: list[dict[str, Any]], model: str, halves: tuple[list[Principle], list[Principle]]) -> dict[str, Any]:
+    revised = [row for row in rows if row["status"] == "revised"]
+    return {
+        "model": model,
+        "questions": len({row["question"] for row in rows}),
+        "runs": len(rows),
+        "rules": [len(half) for half in halves],
+        "statuses": {
+            status: sum(r["status"] == status for r in rows) for status in sorted({r["status"] for r in rows})
+        },
+        "held_out": _paired(rows, 1),
+        "held_out_where_revised": _paired(revised, 1),
+        "used_for_selection": _paired(rows, 0),
+        "words": {
+            "draft": round(fmean(row["draft_words"] for row in rows), 1),
+            "delivered": round(fmean(row["delivered_words"] for row in rows), 1),
+            "draft_where_revised": _mean([row["draft_words"] for row in revised]),
+            "delivered_where_revised": _mean([row["delivered_words"] for row in revised]),
+        },
+        "candidates": {kind: _candidates(rows, kind) for kind in ("edit", "fresh")},
+    }
+
+
+def _paired(rows: Sequence[Mapping[str, Any]], which: int) -> dict[str, Any]:
+    """Draft against delivered where both could be scored; the mean of a question's runs is one observation."""
+    by_question: dict[int, list[tuple[float, float]]] = {}
+    for row in rows:
+        draft, delivered = row["draft"][which], row["delivered"][which]
+        if draft is not None and delivered is not None:
+            by_question.setdefault(row["question"], []).append((draft, delivered))
+    if not by_question:
+        return {"n": 0}
+    drafts = [fmean(d for d, _ in pairs) for pairs in by_question.values()]
+    gains = [fmean(b - a for a, b in pairs) for pairs in by_question.values()]
+    low, high = _interval(gains)
+    return {
+        "n": len(gains),
+        "draft": round(fmean(drafts), 3),
+        "delivered": round(fmean(drafts) + fmean(gains), 3),
+        "gain": round(fmean(gains), 3),
+        "low": low,
+        "high": high,
+        "better": sum(gain > 0 for gain in gains),
+        "worse": sum(gain < 0 for gain in gains),
+    }
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    chance = random.Random(0)
+    means = sorted(fmean(chance.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    return round(means[int(0.025 * _RESAMPLES)], 3), round(means[int(0.975 * _RESAMPLES)], 3)
+
+
+def _candidates(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
+    found = [(row, c) for row in rows for c in row["candidates"] if c[0] == kind]
+    outcomes = sorted({c[1] for _, c in found})
+    gains = [c[3] - row["draft"][1] for row, c in found if c[3] is not None and row["draft"][1] is not None]
+    return {
+        "written": len(found),
+        "outcomes": {outcome: sum(c[1] == outcome for _, c in found) for outcome in outcomes},
+        "held_out_gain_over_draft": _mean(gains),
+        "words": _mean([c[4] for _, c in found]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(fmean(values), 3) if values else None
