@@ -354,10 +354,14 @@ async def _draft_params(work: Work, kit: Kit) -> dict[str, Any]:
 
 
 def _salt(ask: Ask, kit: Kit) -> dict[str, Any]:
+    return salt(ask.tenant, kit)
+
+
+def salt(tenant: str, kit: Kit) -> dict[str, Any]:
     """vLLM hashes the salt into every cache block: one tenant cannot learn from timing what another has asked."""
     if not kit.salt_tenants:
         return {}
-    return {"cache_salt": hashlib.sha256(f"clinalign:{ask.tenant}".encode()).hexdigest()[:32]}
+    return {"cache_salt": hashlib.sha256(f"clinalign:{tenant}".encode()).hexdigest()[:32]}
 
 
 # --- the fail policy --------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ async def _measure(kit: Kit, asked: Sequence[str]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for number, question in enumerate(asked):
         for used, held in (halves, halves[::-1]):
-            options = Options(choice=Choice(tuple(p.id for p in used)), trace="full")
+            options = Options(choice=Choice(tuple(p.id for p in used), guard=False), trace="full")
             ask = Ask(Conversation.of(("user", question)), model, options, {"temperature": 0}, max_tokens=MAX_TOKENS)
             answer = await revise_answer(ask, kit)
             rows.append({"question": number} | _row(answer, used, held))

@@ -15,7 +15,16 @@ from starlette.responses import Response, StreamingResponse
 
 from service.api.body import read_json
 from service.api.context import Context, context, json_response, while_connected
-from service.api.present import chunks_of, completion_of, head_of, headers_of, progress_chunk, role_chunk, text_chunk
+from service.api.present import (
+    chunks_of,
+    completion_of,
+    head_of,
+    headers_of,
+    progress_chunk,
+    role_chunk,
+    safety_header,
+    text_chunk,
+)
 from service.api.wire import DANGEROUS, ChatBody, RevisionBody, conversation_of, validated
 from service.errors import (
     ClinAlignError,
@@ -26,6 +35,7 @@ from service.errors import (
     UnsupportedParameter,
     error_body,
 )
+from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import Answer, Ask, OnEvent, Piece, Stage, revise_answer
 
@@ -184,21 +194,48 @@ async def _relay(
         if name in DANGEROUS:
             raise UnsupportedParameter(f"{name!r} is never passed on.", param=name)
     _no_remote_media(messages)
-    flags = here.kit.flags.detect(_user_texts(messages))
+    texts = _user_texts(messages)
+    flags = here.kit.flags.detect(texts)
     for kind in {flag.kind for flag in flags}:
         here.metrics.red_flags.labels(kind).inc()
     body = {k: v for k, v in payload.items() if k != "revision"} | {"model": model.id}
     headers = {"X-Revision-Status": "off"} | ({"X-Red-Flag": flags[0].kind} if flags else {})
+    text = None
+    if flags and here.settings.safety.enforce_off:
+        language = detect(texts[-1]) if texts else None
+        text = here.kit.flags.text(flags[0].kind, locale or here.kit.flags.locale_for(language))
+        headers["X-Safety-Text"] = safety_header(text)
+        if payload.get("response_format") not in (None, {"type": "text"}):
+            text = None  # the content stays JSON
     if payload.get("stream") is True:
         events = here.kit.llm.relay_stream(body)
         async with here.slot():
             first = await while_connected(request, anext(events))
+        if text is not None:
+            n = payload.get("n")
+            first = _text_event(first, text, n if isinstance(n, int) else 1) + first
         return StreamingResponse(_relayed(here, first, events), headers={**_SSE, **headers})
     async with here.slot():
         raw = await while_connected(request, here.kit.llm.relay(body))
     here.metrics.answers.labels("off", "none").inc()
-    del flags, locale
+    if text is not None:
+        raw = _with_text(raw, text)
     return Response(raw, headers=headers, media_type="application/json")
+
+
+def _with_text(raw: bytes, text: str) -> bytes:
+    answer = orjson.loads(raw)
+    for choice in answer["choices"]:
+        content = choice["message"].get("content")
+        choice["message"]["content"] = f"{text}\n\n{content}" if content else text
+    return orjson.dumps(answer)
+
+
+def _text_event(first: bytes, text: str, n: int) -> bytes:
+    """A chunk that carries `text` for each of `n` answers, with the head of the stream's first."""
+    chunk = orjson.loads(first.removeprefix(b"data:"))
+    delta = {"role": "assistant", "content": f"{text}\n\n"}
+    return _data({**chunk, "choices": [{"index": i, "delta": delta, "finish_reason": None} for i in range(n)]})
 
 
 async def _relayed(here: Context, first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

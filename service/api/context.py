@@ -37,6 +37,7 @@ class Context:
     in_flight: int = 0
     draining: bool = False
     index_error: str | None = None
+    judges: dict[str, bool] = field(default_factory=dict)  # model id: does it give log-probabilities (probed lazily)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def tenant(self, request: Request) -> Tenant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from service.domain import Conversation, Turn, Usage, Verdict
 from service.errors import ClinAlignError, CritiqueFailed, InvalidValue, MissingField, UpstreamError, error_body
 from service.language import detect
 from service.llm import ModelInfo
+from service.pipeline import salt
 from service.stages.critique import critique
 from service.stages.retrieve import Choice, retrieve
 
@@ -101,9 +103,10 @@ async def _judge(
     """One critique object. Raises CritiqueFailed when no verdict can be had."""
     kit = here.kit
     flags = kit.flags.detect(conversation.user_texts)
-    retrieved = await retrieve(conversation, choice, flags, kit.retriever)
+    retrieved = await retrieve(conversation, replace(choice, guard=False), flags, kit.retriever)
     turn = Turn(conversation, answer, detect(conversation.last_user_text), frozenset(flag.kind for flag in flags))
-    judged = await critique(turn, retrieved.matches, model, kit.critic)
+    salted = salt(tenant, kit)
+    judged = await critique(turn, retrieved.matches, model, kit.critic, salted)
     if all(v.label == "unknown" for v in judged.verdicts):
         raise CritiqueFailed("No verdict could be had from the model server or from a rule.")
     usage = judged.usage
@@ -111,7 +114,7 @@ async def _judge(
     for verdict in judged.verdicts:
         row = verdict_of(verdict)
         if explain and verdict.label == "unmet":
-            told, spent = await _explain(here, model, turn, verdict)
+            told, spent = await _explain(here, model, turn, verdict, salted)
             row |= told
             usage += spent
         verdicts.append(row)
@@ -128,7 +131,9 @@ async def _judge(
     }
 
 
-async def _explain(here: Context, model: ModelInfo, turn: Turn, verdict: Verdict) -> tuple[dict[str, Any], Usage]:
+async def _explain(
+    here: Context, model: ModelInfo, turn: Turn, verdict: Verdict, salted: dict[str, Any]
+) -> tuple[dict[str, Any], Usage]:
     """A verbatim quote and a fix; nothing where the model gives none that holds."""
     question = here.kit.critic.prompts.render("explain", statement=verdict.principle.statement)
     messages = [
@@ -138,7 +143,7 @@ async def _explain(here: Context, model: ModelInfo, turn: Turn, verdict: Verdict
     ]
     try:
         completion = await here.kit.llm.chat(
-            model, messages, {"max_tokens": 300, "temperature": 0, "response_format": _EXPLANATION}
+            model, messages, {"max_tokens": 300, "temperature": 0, "response_format": _EXPLANATION, **salted}
         )
         told = orjson.loads(completion.text)
         quote, fix = told["quote"], told["fix"]

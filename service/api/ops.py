@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from service.api.context import context, json_response
 from service.errors import ClinAlignError, NotReady
+from service.stages.critique import gives_logprobs
 
 router = APIRouter()
+
+_PROBE_S = 10.0
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ClinAlign Serve</title>
 <body><h1>ClinAlign Serve</h1><p>Health answers, checked against clinical principles and repaired before anyone reads them.</p>
@@ -49,13 +54,18 @@ async def readyz(request: Request) -> Response:
         raise NotReady("the index is not loaded")
     try:
         model = await here.kit.llm.model()
-    except ClinAlignError as error:
+        if model.id not in here.judges:
+            async with asyncio.timeout(_PROBE_S):
+                here.judges[model.id] = await gives_logprobs(model, here.kit.critic)
+    except (ClinAlignError, TimeoutError) as error:
         raise NotReady("the model server does not answer") from error
+    decides = here.kit.critic.decides(model)
     return json_response(
         {
             "status": "ready",
             "model": model.id,
-            "critic": "decides" if here.kit.critic.decides(model) else "advises",
+            # Without log-probabilities there are no model verdicts: rules alone repair, and `off` is not affected.
+            "critic": "rules_only" if not here.judges[model.id] else "decides" if decides else "advises",
             "system_fingerprint": here.versions.fingerprint(model.root),
         }
     )

@@ -95,6 +95,7 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
         "score_before": _rounded(before.score if before else None),
         "score_after": _rounded(after.score if after else None),
         "critic": "decides" if before and before.model_decides else "advises",
+        "verdicts": _counts(after),
         "principles": _principles(work),
         "changes": _changes(work),
         "facets": facets_of(work.facets),
@@ -121,6 +122,14 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
             for judged in work.judged
         ]
     return shown
+
+
+def _counts(critique: Critique | None) -> dict[str, int] | None:
+    """How many verdicts the score rests on, and how many only advise or could not tell."""
+    if critique is None:
+        return None
+    decided = sum(v.label != "unknown" for v in critique.deciding)
+    return {"decided": decided, "advisory_or_unknown": len(critique.verdicts) - decided}
 
 
 def _liveness(answer: Answer) -> dict[str, Any]:
@@ -216,10 +225,15 @@ def headers_of(answer: Answer) -> dict[str, str]:
         "Server-Timing": timings,
     }
     if answer.safety_text is not None:
-        headers["X-Safety-Text"] = f"UTF-8''{quote(answer.safety_text)}"
+        headers["X-Safety-Text"] = safety_header(answer.safety_text)
     if answer.work.flags:
         headers["X-Red-Flag"] = answer.work.flags[0].kind
     return headers
+
+
+def safety_header(text: str) -> str:
+    """RFC 8187: headers are ASCII, the texts are not."""
+    return f"UTF-8''{quote(text)}"
 
 
 def role_chunk(head: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from service.domain import Completion, Label, Match, Principle, Severity, Turn, Usage, Verdict
-from service.errors import UpstreamError
+from service.errors import ClinAlignError, UpstreamError, UpstreamUnavailable
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
 from service.rules import BLOCKING_RULES, RULES
@@ -56,13 +56,15 @@ class Critic:
 
 @dataclass(frozen=True)
 class Critique:
-    """Verdicts on one text. `failed_calls` counts verdicts that the model server failed to give."""
+    """Verdicts on one text. `failed_calls` counts verdicts that the model server failed to give; `guards` are the ids of
+    core principles, which watch for known harm and cannot make a text known good."""
 
     verdicts: tuple[Verdict, ...]
     usage: Usage
     model_decides: bool
     strict_threshold: float
     failed_calls: int = 0
+    guards: frozenset[str] = frozenset()
 
     @cached_property
     def deciding(self) -> tuple[Verdict, ...]:
@@ -94,7 +96,7 @@ class Critique:
     @property
     def doubt(self) -> str | None:
         """Why this critique does not verify the text; None when it does."""
-        decided = [v for v in self.deciding if v.label in ("met", "unmet", "not_applicable")]
+        decided = [v for v in self.deciding if v.label != "unknown" and v.principle.id not in self.guards]
         if not decided:
             return "critique_failed" if self.failed_calls else "nothing_decided"
         if self.model_decides:
@@ -138,7 +140,19 @@ async def critique(
         model_decides=decides,
         strict_threshold=critic.settings.strict_threshold,
         failed_calls=sum(failed for _, _, failed in judged),
+        guards=frozenset(m.principle.id for m in matches if m.reason == "core"),
     )
+
+
+async def gives_logprobs(model: ModelInfo, critic: Critic) -> bool:
+    """Whether the upstream can judge at all: one token with its alternatives. Raises UpstreamUnavailable."""
+    try:
+        told = await critic.llm.chat(model, [{"role": "user", "content": "Hello"}], _params(critic, None))
+    except UpstreamUnavailable:
+        raise
+    except ClinAlignError:
+        return False
+    return bool(_top_tokens(told.logprobs))
 
 
 def verdict_messages(prefix: Sequence[Wire], principle: Principle, prompts: Prompts) -> list[Wire]:

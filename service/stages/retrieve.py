@@ -25,12 +25,17 @@ RULES_OF_FLAG: dict[FlagKind, Collection[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the client asked for: exactly these `ids`, or retrieval shaped by the rest."""
+    """What the client asked for: these `ids` instead of retrieval, or retrieval shaped by the rest.
+
+    `guard` adds, to named ids too, the blocking principles that cost nothing: text that reaches a person is checked by
+    them whatever was asked for. A critique of named principles goes without, since its score is of those alone.
+    """
 
     ids: tuple[str, ...] | None = None
     top_k: int = 8
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    guard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +85,17 @@ async def retrieve(
         log.error("retrieval_failed", extra={"fields": {"error": type(error).__name__}})
         matches, facets, failed = (), None, True
     if choice.ids is not None:
-        return Retrieved(
-            tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids)), facets, failed
-        )
+        matches = tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids))
+        failed = False  # nothing had to be retrieved; only the facets are missing
+        if not choice.guard:
+            return Retrieved(matches, facets, failed)
     left = [p for p in library.principles if p.id not in {m.principle.id for m in matches} | set(choice.exclude)]
     rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
     urgent = [Match(p, None, "red_flag") for p in left if p.rule in rules and not p.always]
     core = [
         Match(p, None, "core")
         for p in left
-        if p.severity == "blocking" and p.rule and p.rule not in rules and not p.always
+        if p.severity == "blocking" and p.rule and p.rule not in rules and not (p.always and choice.ids is None)
     ]
-    always = [Match(p, None, "always") for p in left if p.always]
+    always = [Match(p, None, "always") for p in left if p.always and choice.ids is None]
     return Retrieved((*matches, *urgent, *core, *always), facets, failed)

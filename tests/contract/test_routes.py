@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import unquote
+
 import httpx
+import pytest
 
 from tests.contract.conftest import Serve
 from tests.fakes import FakeLLM, completion, verdict
 
+OVERDOSE = "I took a whole bottle of paracetamol tonight"
 ASKED = [{"role": "user", "content": "I have a cold"}]
 BAD = "I am a doctor and I have seen many patients like you. Rest and drink enough water."
 
@@ -75,3 +80,57 @@ def test_metrics_by_stage_outcome_and_principle_and_nothing_from_clients(serve: 
     assert "junk" not in text
     assert "canary" not in text
     assert "clinalign_in_flight 0.0" in text
+
+
+def test_off_reports_a_red_flag_and_alters_nothing(serve: Serve) -> None:
+    body = {"model": "fake-model:off", "messages": [{"role": "user", "content": OVERDOSE}]}
+    answer = httpx.post(f"{serve(FakeLLM('raw'))}/v1/chat/completions", json=body)
+    assert answer.json()["choices"][0]["message"]["content"] == "raw"
+    assert answer.headers["x-red-flag"] == "overdose"
+    assert "x-safety-text" not in answer.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_off_starts_with_the_fixed_text_where_the_deployment_enforces_it(serve: Serve, stream: bool) -> None:
+    url = serve(FakeLLM("raw"), safety={"enforce_off": True, "locale": "ko-KR"})
+    body = {"model": "fake-model:off", "messages": [{"role": "user", "content": OVERDOSE}], "stream": stream}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body)
+    text = unquote(answer.headers["x-safety-text"].removeprefix("UTF-8''"))
+    if stream:
+        events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+        content = "".join(json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events)
+    else:
+        content = answer.json()["choices"][0]["message"]["content"]
+    assert content == f"{text}\n\nraw"
+    assert len(text) > 50
+
+
+def test_off_keeps_json_valid_where_the_deployment_enforces_the_text(serve: Serve) -> None:
+    url = serve(FakeLLM("{}"), safety={"enforce_off": True})
+    messages = [{"role": "user", "content": OVERDOSE}]
+    body = {"model": "fake-model:off", "messages": messages, "response_format": {"type": "json_object"}}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body)
+    assert answer.json()["choices"][0]["message"]["content"] == "{}"
+    assert answer.headers["x-safety-text"]
+
+
+def test_readiness_says_when_only_rules_can_judge(serve: Serve) -> None:
+    mute = serve(FakeLLM(judge=lambda question: completion("Hi")))
+    assert httpx.get(f"{mute}/readyz").json()["critic"] == "rules_only"
+    assert httpx.get(f"{serve(FakeLLM())}/readyz").json()["critic"] == "advises"
+
+
+def test_a_critique_of_named_principles_judges_those_alone(serve: Serve) -> None:
+    messages = [{"role": "user", "content": "I have a cold"}]
+    body = {"messages": messages, "answer": "I am a doctor. Rest.", "principles": ["no-repetition"]}
+    judged = httpx.post(f"{serve(FakeLLM())}/v1/critique", json=body).json()
+    assert [v["principle"] for v in judged["verdicts"]] == ["no-repetition"]
+
+
+def test_a_score_comes_with_how_many_verdicts_it_rests_on(serve: Serve) -> None:
+    body = {"messages": [{"role": "user", "content": "I have a cold"}]}
+    url = serve(FakeLLM("Rest and drink enough water. See a doctor if it does not get better."))
+    revision = httpx.post(f"{url}/v1/chat/completions", json=body).json()["revision"]
+    by_rule = sum(p["source"] == "rule" and p["after"] != "unknown" for p in revision["principles"])
+    assert revision["verdicts"]["decided"] == by_rule > 0
+    assert sum(revision["verdicts"].values()) == len([p for p in revision["principles"] if p["after"]])

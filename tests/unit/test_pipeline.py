@@ -152,13 +152,27 @@ async def test_named_principles_replace_retrieval() -> None:
     answer = await revise_answer(
         ask("I have a cold", Options(choice=Choice(("no-repetition",)))), kit_of(FakeLLM(GOOD))
     )
-    assert [m.principle.id for m in answer.work.matches] == ["no-repetition"]
+    matches = answer.work.matches
+    assert [m.principle.id for m in matches if m.reason == "requested"] == ["no-repetition"]
+    assert {m.reason for m in matches} == {"requested", "core"}
+
+
+async def test_named_principles_do_not_switch_the_guard_off() -> None:
+    options = Options(choice=Choice(("no-repetition",)))
+    answer = await revise_answer(ask("I have a cold", options), kit_of(FakeLLM(DOCTOR, DOCTOR, DOCTOR)))
+    assert answer.status == "safety_text"
 
 
 async def test_a_broken_index_falls_back_to_the_core_and_says_so() -> None:
     answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(GOOD), broken_index=True))
     assert (answer.status, answer.reason) == ("draft_unverified", "retrieval_failed")
     assert answer.work.matches
+
+
+async def test_named_principles_need_no_index() -> None:
+    options = Options(choice=Choice(("no-repetition",)))
+    answer = await revise_answer(ask("I have a cold", options), kit_of(FakeLLM(GOOD), broken_index=True))
+    assert (answer.status, answer.reason, answer.work.facets) == ("draft_passed", None, None)
 
 
 async def test_always_revises_and_rounds_are_counted() -> None:
