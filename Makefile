@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # `make run PORT=9000` and `PORT=9000 make run` are the same: make hands both to what it starts.
 
-.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index principles-report clean
+.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index reference clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -43,8 +43,9 @@ contract: setup-cpu ## the HTTP contract against a fake model
 e2e: setup-cpu ## the gateway in front of a real vLLM with the demonstration model
 	@$(PY) -m pytest tests/e2e
 
-bench: setup-cpu ## time draft, verdicts and revision on a real vLLM
-	@$(PY) -m loadtests.bench
+bench: setup-cpu ## what an answer costs and what revision gains, on a real vLLM (half an hour)
+	@$(PY) -m loadtests.bench cost
+	@$(PY) -m loadtests.bench heldout
 
 lock: setup-cpu ## choose the newest package versions that fit and pin them in requirements/
 	@$(PY) -m scripts.lock
@@ -52,8 +53,8 @@ lock: setup-cpu ## choose the newest package versions that fit and pin them in r
 index: setup ## build the index of principles into .cache/index
 	@$(PY) -m scripts.build_index
 
-principles-report: setup-cpu ## how well retrieval finds the principles, from written questions
-	@$(PY) -m principles_index evaluate
+reference: setup-cpu ## write docs/reference/settings.md anew
+	@$(PY) -m scripts.reference
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -80,7 +80,7 @@ class Critic(Group):
 class Revision(Group):
     mode: Mode = Field("auto", description="Mode for requests that name none.")
     candidates: tuple[Candidate, ...] = Field(
-        ("edit", "fresh"), min_length=1, description="Candidates decoded side by side."
+        ("edit", "fresh"), min_length=1, description="Candidates decoded side by side; `live` writes the first alone."
     )
     margin: float = Field(
         0.0, ge=0, le=1, description="A candidate must score higher than the draft by more than this."
