@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -66,9 +66,8 @@ class RedFlags:
     @classmethod
     def load(cls, numbers_file: Path | None = None, *, locale: str = "en") -> RedFlags:
         """`numbers_file` is used instead of the packaged numbers.yaml; `locale` is the deployment's."""
-        files = sorted(f for f in DATA.glob("*.yaml") if len(f.stem) == 2)
         return cls(
-            languages=tuple(parse_language(_read(f)) for f in files),
+            languages=_packaged_languages(),
             texts=_read(DATA / "texts.yaml"),
             numbers=_numbers(numbers_file or DATA / "numbers.yaml"),
             locale=locale,
@@ -132,6 +131,11 @@ class RedFlags:
     def allowed_contacts(self) -> frozenset[str]:
         """The digits of every number on the list: what an answer may name without having invented it."""
         return frozenset(re.sub(r"\D", "", number) for known in self.numbers.values() for number in known.values())
+
+
+@cache  # package data; compiling it takes a second
+def _packaged_languages() -> tuple[Language, ...]:
+    return tuple(parse_language(_read(f)) for f in sorted(DATA.glob("*.yaml")) if len(f.stem) == 2)
 
 
 def _read(path: Path) -> dict[str, Any]:
