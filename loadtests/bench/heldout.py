@@ -20,7 +20,7 @@ from service.scoring import score_points
 from service.settings import Settings
 from service.stages.retrieve import Choice
 
-MAX_TOKENS = 256
+MAX_TOKENS = 512  # most drafts end by themselves within it, so that completeness alone does not decide
 _RESAMPLES = 4000
 
 
@@ -57,6 +57,8 @@ def _row(answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -
         "status": answer.status,
         "draft": scores(work.draft.text),
         "delivered": scores(best.text),
+        "draft_cut_off": work.draft.cut_off,
+        "held": {p.id: (_met(work.turn(work.draft.text), p), _met(work.turn(best.text), p)) for p in held},
         "draft_words": len(work.draft.text.split()),
         "delivered_words": len(best.text.split()),
         "candidates": [
@@ -69,6 +71,22 @@ def _row(answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -
             for j in work.judged
         ],
     }
+
+
+def _met(turn: Turn, principle: Principle) -> bool | None:
+    told = RULES[principle.rule](turn) if principle.rule else None
+    return None if told is None else told == "met"
+
+
+def _by_rule(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Held-out rules whose verdict changed: how often what was unmet became met, and the other way."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for name, (draft, delivered) in row["held"].items():
+            if draft is not None and delivered is not None and draft != delivered:
+                counts = found.setdefault(name, {"mended": 0, "broken": 0})
+                counts["mended" if delivered else "broken"] += 1
+    return dict(sorted(found.items()))
 
 
 def _score(turn: Turn, principles: Sequence[Principle]) -> float | None:
@@ -89,6 +107,8 @@ def _report(rows: list[dict[str, Any]], model: str, halves: tuple[list[Principle
         "held_out": _paired(rows, 1),
         "held_out_where_revised": _paired(revised, 1),
         "used_for_selection": _paired(rows, 0),
+        "held_out_changes": _by_rule(rows),
+        "drafts_cut_off": sum(row["draft_cut_off"] for row in rows),
         "words": {
             "draft": round(fmean(row["draft_words"] for row in rows), 1),
             "delivered": round(fmean(row["delivered_words"] for row in rows), 1),
