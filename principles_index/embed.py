@@ -91,6 +91,8 @@ class Embedder:
                 continue
             try:
                 vectors = await loop.run_in_executor(self._thread, self._encoder.encode, [text for text, _ in batch])
+                if len(vectors) != len(batch):
+                    raise ValueError("the encoder gave more or fewer vectors than texts")
             except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever broke
                 for _, future in batch:
                     if not future.done():

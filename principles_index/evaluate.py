@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from principles_index.embed import Encoder, query_text
-from principles_index.index import Found, PrincipleIndex
-from service.domain import Conversation
+from principles_index.index import PrincipleIndex
+from service.domain import Conversation, Principle
 
 _TAG = "physician_agreed_category:"
 _LABELS: Mapping[str, Mapping[str, str]] = {
@@ -52,7 +52,7 @@ def evaluate(file: Path, index: PrincipleIndex, encoder: Encoder, k: int = 8) ->
             pairs[name] += [(labels[c], getattr(found.facets, name)) for c in categories if c in labels]
         for kind, hits in emergencies.items():
             if kind in categories:
-                hits.append(_has_emergency(found))
+                hits.append(any(is_emergency(match.principle) for match in found.matches))
     return {
         "facets": {name: _scored(rows) for name, rows in pairs.items()},
         "emergency": {
@@ -80,8 +80,8 @@ def _rows(file: Path) -> Iterator[tuple[Conversation, set[str]]]:
             yield Conversation.of(*turns), {tag.removeprefix(_TAG) for tag in tags if tag.startswith(_TAG)}
 
 
-def _has_emergency(found: Found) -> bool:
-    return any(m.principle.theme == "emergency" and "emergent" in m.principle.facets.urgency for m in found.matches)
+def is_emergency(principle: Principle) -> bool:
+    return principle.theme == "emergency" and "emergent" in principle.facets.urgency
 
 
 def macro_f1(pairs: Sequence[tuple[str, str]]) -> float:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import faiss
 import numpy as np
 
 from principles_index.build import MANIFEST, PRINCIPLES, VECTORS, Manifest
 from principles_index.embed import Vectors
+from principles_index.facets import FacetModel
+from principles_index.ranking import Ranker
 from principles_index.schema import Library
-from service.domain import FACET_VALUES, Expertise, Facets, Match, Principle, Task, Uncertainty, Urgency
+from service.domain import Facets, Match
 from service.errors import IndexInvalid
-
-_POOL = 256  # vectors looked at; a principle without one among them is no candidate
-_NEIGHBOURS = 24  # exemplars that vote on the facets
-_TEMPERATURE = 0.08  # cosine difference at which a vote weighs e times less
-_FACET_WEIGHT = {"urgency": 0.08, "uncertainty": 0.03, "expertise": 0.05, "task": 0.03}  # in units of cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +34,17 @@ class Found:
 
 
 class PrincipleIndex:
-    """Flat inner-product search over unit vectors: exact, and microseconds at this size."""
+    """The library, its unit vectors of shape (vectors, dimension) in the order of `vector_texts`, and what they yield."""
 
-    def __init__(self, library: Library, vectors: faiss.IndexFlatIP, version: str) -> None:
+    def __init__(self, library: Library, vectors: Vectors, version: str) -> None:
         self.library = library
+        self.vectors = vectors
         self.version = version
-        self._vectors = vectors
-        counts = [1 + len(p.exemplars) for p in library.principles]
-        if sum(counts) != vectors.ntotal:
-            raise IndexInvalid(f"the index holds {vectors.ntotal} vectors where its principles need {sum(counts)}")
-        self._owner = np.repeat(np.arange(len(counts)), counts)
-        starts = np.cumsum([0, *counts[:-1]])
-        self._is_statement = np.zeros(vectors.ntotal, dtype=bool)
-        self._is_statement[starts] = True
-        self._votes = self._vote_table()
-
-    def _vote_table(self) -> Mapping[str, np.ndarray]:
-        """Per facet a matrix (vectors, values): one-hot of each exemplar's label over how common it is, zero for statements."""
-        tables = {name: np.zeros((self._vectors.ntotal, len(values))) for name, values in FACET_VALUES.items()}
-        row = 0
-        for principle in self.library.principles:
-            row += 1
-            for exemplar in principle.exemplars:
-                for name, values in FACET_VALUES.items():
-                    tables[name][row, values.index(getattr(exemplar, name))] = 1.0
-                row += 1
-        # A common value would win by being common; the square root keeps a rare one from winning by being rare.
-        return {name: table / np.sqrt(np.maximum(table.sum(axis=0), 1.0)) for name, table in tables.items()}
+        is_exemplar = np.array([i > 0 for p in library.principles for i in range(1 + len(p.exemplars))])
+        if len(is_exemplar) != len(vectors):
+            raise IndexInvalid(f"the index holds {len(vectors)} vectors where its principles need {len(is_exemplar)}")
+        self._facets = FacetModel(vectors[is_exemplar], [e for p in library.principles for e in p.exemplars])
+        self._ranker = Ranker(library.principles, vectors)
 
     @classmethod
     def load(cls, folder: Path, *, encoder_fingerprint: str | None = None) -> PrincipleIndex:
@@ -87,61 +67,18 @@ class PrincipleIndex:
             raise IndexInvalid(
                 f"{folder / VECTORS} is not a flat inner-product index of {manifest.dimension} dimensions"
             )
-        return cls(library, vectors, manifest.version)
+        return cls(library, vectors.reconstruct_n(0, vectors.ntotal), manifest.version)
 
     def search(self, query: Vectors, k: int, filters: Filters = Filters()) -> Found:
         """The `k` best principles for a query vector of shape (dimension,), best first, always-on ones not counted."""
-        similarities, ids = self._vectors.search(query[None, :], min(_POOL, self._vectors.ntotal))
-        sims, rows = similarities[0], ids[0]
-        facets = self._facets(sims, rows)
-        best: dict[int, tuple[float, int]] = {}
-        for sim, row in zip(sims.tolist(), rows.tolist(), strict=True):
-            best.setdefault(int(self._owner[row]), (sim, row))
-        scored = []
-        for owner, (sim, row) in best.items():
-            principle = self.library.principles[owner]
-            if principle.always or principle.id in filters.exclude or principle.id in filters.include:
-                continue
-            scored.append((sim + _fit(principle, facets), sim, row, principle))
-        scored.sort(key=lambda item: (-item[0], item[3].id))
-        matches = [
-            Match(principle, round(sim, 4), "statement" if self._is_statement[row] else "exemplar")
-            for _, sim, row, principle in scored[:k]
-        ]
+        facets = self._facets.estimate(query)
+        ranked = self._ranker.ranked(query, facets)
+        named = {*filters.include, *filters.exclude}
+        matches = [match for match in ranked if match.principle.id not in named][:k]
         requested = [
             Match(self.library.by_id[i], None, "requested") for i in filters.include if i in self.library.by_id
         ]
         return Found((*requested, *matches), facets)
-
-    def _facets(self, sims: Vectors, rows: np.ndarray) -> Facets:
-        exemplars = ~self._is_statement[rows]
-        near, weights = rows[exemplars][:_NEIGHBOURS], sims[exemplars][:_NEIGHBOURS]
-        weights = np.exp((weights - weights.max()) / _TEMPERATURE)
-        winners: dict[str, str] = {}
-        confidence: dict[str, float] = {}
-        for name, values in FACET_VALUES.items():
-            votes = weights @ self._votes[name][near]
-            winner = int(votes.argmax())
-            winners[name] = values[winner]
-            confidence[name] = round(float(votes[winner] / votes.sum()), 4)
-        return Facets(
-            cast(Urgency, winners["urgency"]),
-            cast(Uncertainty, winners["uncertainty"]),
-            cast(Expertise, winners["expertise"]),
-            cast(Task, winners["task"]),
-            confidence,
-        )
-
-
-def _fit(principle: Principle, facets: Facets) -> float:
-    """How well the principle's facets suit the message's: a bonus where they agree, a malus where they do not."""
-    total = 0.0
-    for name, weight in _FACET_WEIGHT.items():
-        wanted = getattr(principle.facets, name)
-        if wanted:
-            sign = 1.0 if getattr(facets, name) in wanted else -1.0
-            total += sign * weight * facets.confidence[name]
-    return total
 
 
 def _verified(file: Path, sha256: str) -> bytes:

@@ -119,7 +119,7 @@ class Principle(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """What kind of message this is: the value of each facet and the share of the vote that it got, in [0, 1]."""
+    """What kind of message this is: the value of each facet and the share of the scores that it got, in [0, 1]."""
 
     urgency: Urgency
     uncertainty: Uncertainty
