@@ -30,7 +30,7 @@ class Keys:
         if not self._keys:
             return ANONYMOUS
         scheme, _, token = (authorization or "").partition(" ")
-        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest().encode()
+        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).hexdigest().encode()
         found = None
         for tenant, sha256 in self._keys:
             if hmac.compare_digest(digest, sha256):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,15 +17,17 @@ import aiohttp
 import orjson
 
 from service.domain import Completion, Usage
-from service.errors import ModelNotFound, UpstreamError, UpstreamUnavailable
+from service.errors import ClinAlignError, ModelNotFound, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from service.settings import Upstream
 from service.upstream_errors import GARBAGE, refused
 
 Wire = Mapping[str, Any]
 
 _MODEL_TTL_S = 30.0
+_MODELS_WAIT_S = 5.0  # the list costs the server nothing: one that cannot give it is hung
 _ATTEMPTS = 3
 _LARGEST_BODY = 32 << 20
+_BROKE_OFF = "The model server broke off its answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class LLM(Protocol):
     async def models(self) -> Sequence[ModelInfo]: ...
 
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
-        """One answer. Raises UpstreamError and, for fields that are the client's, RequestError."""
+        """One answer. Raises UpstreamError (UpstreamRejected for a field that is the client's), ContextLengthExceeded."""
         ...
 
     def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
@@ -63,7 +65,7 @@ class LLM(Protocol):
         ...
 
     def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
-        """Mode `off`, streamed: server-sent events as they came, each with its blank line."""
+        """Mode `off`, streamed: each server-sent event that holds data, as one data line and its blank line."""
         ...
 
     async def close(self) -> None: ...
@@ -91,45 +93,55 @@ class UpstreamLLM:
     def __init__(self, settings: Upstream) -> None:
         headers = {"Content-Type": "application/json"}
         if settings.api_key:
-            headers["Authorization"] = f"Bearer {settings.api_key}"
+            headers["Authorization"] = f"Bearer {settings.api_key.strip()}"  # secret files like to end with a newline
         self._settings = settings
         self._url = settings.url.rstrip("/").removesuffix("/v1")
         self._retries = RetryBudget(settings.retry_ratio)
         self._models: tuple[ModelInfo, ...] = ()
         self._models_at = float("-inf")
-        self._models_lock = asyncio.Lock()
+        self._listing: asyncio.Task[Sequence[ModelInfo]] | None = None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=settings.max_connections, ttl_dns_cache=10),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_s),
             headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),  # a load balancer's cookie would pin all clients to one replica
             auto_decompress=True,
             trust_env=False,
         )
 
     async def close(self) -> None:
+        if self._listing is not None:
+            self._listing.cancel()
+            await asyncio.wait([self._listing])
         await self._session.close()
 
     # --- models ---
 
     async def models(self) -> Sequence[ModelInfo]:
         """What the upstream lists now. Raises UpstreamError."""
-        payload = _parse(await self._fetch("GET", "/v1/models", None))
+        try:
+            async with asyncio.timeout(_MODELS_WAIT_S):
+                payload = _parse(await self._fetch("GET", "/v1/models", None))
+        except TimeoutError as error:
+            raise UpstreamTimeout("The model server does not list its models.") from error
         entries = payload.get("data")
-        if not isinstance(entries, list) or not entries:
+        listed = entries if isinstance(entries, list) else []
+        models = tuple(_model_info(entry) for entry in listed if isinstance(entry, dict) and entry.get("id"))
+        if not models:
             raise UpstreamError("The model server lists no models.")
-        self._models = tuple(_model_info(entry) for entry in entries if isinstance(entry, dict) and entry.get("id"))
-        self._models_at = time.monotonic()
-        return self._models
+        self._models, self._models_at = models, time.monotonic()
+        return models
 
     async def model(self, name: str | None = None) -> ModelInfo:
         if time.monotonic() - self._models_at > _MODEL_TTL_S:
-            async with self._models_lock:
-                if time.monotonic() - self._models_at > _MODEL_TTL_S:
-                    try:
-                        await self.models()
-                    except UpstreamError:
-                        if not self._models:  # else: a stale list beats a failed answer
-                            raise
+            # One list for all who wait, and its failure is everyone's: nobody queues behind a dead server.
+            if self._listing is None or self._listing.done():
+                self._listing = asyncio.create_task(self.models())
+            try:
+                await asyncio.shield(self._listing)
+            except UpstreamError:
+                if not self._models:  # else: a stale list beats a failed answer
+                    raise
         wanted = name or self._settings.model or self._models[0].id
         for info in self._models:
             if info.id == wanted:
@@ -145,16 +157,11 @@ class UpstreamLLM:
     async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
         body = _body(model, messages, params) | {"stream": True, "stream_options": {"include_usage": True}}
         raw, text, finish, usage = "", "", None, Usage()
-        async for event in self.relay_stream(body):
-            data = event[5:].strip() if event.startswith(b"data:") else b""
-            if not data or data == b"[DONE]":
-                continue
-            chunk = _parse(data)
-            if chunk.get("usage"):
-                usage = _usage(chunk["usage"])
-            for choice in chunk.get("choices") or ():
-                piece = (choice.get("delta") or {}).get("content") or ""
-                finish = choice.get("finish_reason") or finish
+        async with aclosing(self._stream(body, params)) as chunks:
+            async for _, chunk in chunks:
+                piece, told = _delta(chunk)
+                usage = _usage(chunk["usage"]) if chunk.get("usage") else usage
+                finish = told or finish
                 raw += piece
                 shown = "" if "<think>".startswith(raw.lstrip()) else without_thinking(raw)
                 if len(shown) > len(text):
@@ -162,8 +169,10 @@ class UpstreamLLM:
                     text = shown
         if finish is None:
             raise UpstreamError(GARBAGE)
-        text = without_thinking(raw)
-        yield Completion(text, finish, usage, {"role": "assistant", "content": text})
+        whole = without_thinking(raw)
+        if len(whole) > len(text):  # held back as the beginning of a thought, which it was not
+            yield whole[len(text) :]
+        yield Completion(whole, finish, usage, {"role": "assistant", "content": whole})
 
     async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
         if not model.is_vllm:
@@ -185,29 +194,33 @@ class UpstreamLLM:
         return raw
 
     async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
+        async with aclosing(self._stream(body, body)) as chunks:
+            async for data, _ in chunks:
+                yield b"data: " + data + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    async def _stream(self, body: Wire, fields: Wire) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
+        """Each chunk as it came and parsed. Ends after `[DONE]`; raises UpstreamError where that never comes."""
         async with self._request("POST", "/v1/chat/completions", body) as response:
             if response.status != 200:
-                raise refused(response.status, response.headers, await _read(response), fields=body)
-            buffer = b""
-            async for piece in _chunks(response):
-                buffer += piece.replace(b"\r\n", b"\n")
-                while (end := buffer.find(b"\n\n")) >= 0:
-                    event, buffer = buffer[:end], buffer[end + 2 :]
-                    if event.startswith(b"data: {") and b'"error"' in event[:200] and "error" in _parse(event[6:]):
-                        raise UpstreamError("The model server failed while it wrote the answer.")
-                    yield event + b"\n\n"
-                    if event == b"data: [DONE]":
+                raise await _refusal(response, fields=fields)
+            async with aclosing(_events(_pieces(response))) as events:
+                async for data in events:
+                    if data == b"[DONE]":
                         return
-        raise UpstreamError("The model server broke off its answer.")
+                    chunk = _parse(data)
+                    if chunk.get("error") or chunk.get("object") == "error":
+                        raise UpstreamError("The model server failed while it wrote the answer.")
+                    yield data, chunk
+        raise UpstreamError(_BROKE_OFF)
 
     # --- transport ---
 
     async def _fetch(self, method: str, path: str, body: Wire | None, *, fields: Wire | None = None) -> bytes:
         async with self._request(method, path, body) as response:
-            raw = await _read(response)
             if response.status != 200:
-                raise refused(response.status, response.headers, raw, fields=fields or {})
-            return raw
+                raise await _refusal(response, fields=fields or {})
+            return await _read(response)
 
     async def _send(self, method: str, path: str, data: bytes | None) -> aiohttp.ClientResponse:
         self._retries.earn()
@@ -215,6 +228,8 @@ class UpstreamLLM:
             try:
                 return await self._session.request(method, self._url + path, data=data, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if _had_begun(error):
+                    raise UpstreamError(GARBAGE) from error
                 # Nothing has been answered yet, so asking again is safe; a budget keeps an outage from doubling itself.
                 if attempt + 1 == _ATTEMPTS or not self._retries.spend():
                     raise UpstreamUnavailable("The model server cannot be reached.") from error
@@ -232,10 +247,24 @@ class UpstreamLLM:
             response.release()
 
 
+def _had_begun(error: Exception) -> bool:
+    """Whether the connection failed with a part of a response on it: a head that is no HTTP, or half a head."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return not isinstance(error.message, str)
+    return isinstance(error, aiohttp.ClientResponseError)
+
+
+async def _refusal(response: aiohttp.ClientResponse, *, fields: Wire) -> ClinAlignError:
+    body = b""
+    with suppress(UpstreamError):  # a body that cannot be read takes nothing from what the status says
+        body = await _read(response)
+    return refused(response.status, response.headers, body, fields=fields)
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for piece in _chunks(response):
+    async for piece in _pieces(response):
         size += len(piece)
         if size > _LARGEST_BODY:
             raise UpstreamError(GARBAGE)
@@ -243,12 +272,29 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         async for piece in response.content.iter_any():
             yield piece
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise UpstreamError("The model server broke off its answer.") from error
+        raise UpstreamError(_BROKE_OFF) from error
+
+
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The data of each server-sent event. Comments and other fields are passed over, and so is an event without its end."""
+    rest = b""
+    data: list[bytes] = []
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            text = line.removesuffix(b"\r")
+            if text.startswith(b"data:"):
+                data.append(text[5:].strip())
+            elif not text and data:
+                yield b" ".join(data)  # of JSON, whose lines may as well be one
+                data = []
+        if len(rest) + sum(map(len, data)) > _LARGEST_BODY:
+            raise UpstreamError(GARBAGE)
 
 
 def _body(model: ModelInfo, messages: Sequence[Wire], params: Wire) -> dict[str, Any]:
@@ -294,11 +340,24 @@ def _completion(payload: dict[str, Any]) -> Completion:
         raise UpstreamError(GARBAGE) from error
 
 
+def _delta(chunk: dict[str, Any]) -> tuple[str, str | None]:
+    """Text and finish reason of a stream's chunk; nothing for one without choices. Raises UpstreamError."""
+    try:
+        choice: Any = next(iter(chunk.get("choices") or ()), {})
+        piece, finish = (choice.get("delta") or {}).get("content") or "", choice.get("finish_reason")
+        if not isinstance(piece, str) or not isinstance(finish, str | None):
+            raise TypeError
+    except (TypeError, AttributeError) as error:
+        raise UpstreamError(GARBAGE) from error
+    return piece, finish
+
+
 def _usage(payload: Any) -> Usage:
     if not isinstance(payload, dict):
         return Usage()
-    details = payload.get("prompt_tokens_details") or {}
-    numbers = (payload.get("prompt_tokens"), payload.get("completion_tokens"), details.get("cached_tokens"))
+    details = payload.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    numbers = (payload.get("prompt_tokens"), payload.get("completion_tokens"), cached)
     return Usage(*(number if isinstance(number, int) and number > 0 else 0 for number in numbers))
 
 

@@ -24,10 +24,14 @@ from service.errors import (
 GARBAGE = "The model server sent something that is no answer."
 
 _CONTEXT = re.compile(
-    r"context length|max_model_len|maximum (?:model|input) length|longer than the maximum", re.IGNORECASE
+    r"context (?:length|size)|max_model_len|maximum (?:model|input) length|longer than the maximum", re.IGNORECASE
+)
+# Lengths and limits, as the model servers word them; any other number may be one out of somebody's message.
+_TOKENS = re.compile(
+    r"\b(\d{1,9}) (?:input |output |prompt )?tokens\b|\blength (?:is |of )?\(?(\d{1,9})\b", re.IGNORECASE
 )
 # What the gateway adds by itself is never the client's fault.
-_OURS = frozenset({"model", "messages", "stream", "stream_options", "cache_salt", "chat_template_kwargs", "n"})
+_OURS = frozenset({"model", "cache_salt", "chat_template_kwargs"})
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes, *, fields: Mapping[str, Any]) -> ClinAlignError:
@@ -47,15 +51,24 @@ def refused(status: int, headers: Mapping[str, str], body: bytes, *, fields: Map
 def _bad_request(message: tuple[str, str], fields: Mapping[str, Any]) -> ClinAlignError:
     text, param = message
     if _CONTEXT.search(text):
-        numbers = sorted({int(n) for n in re.findall(r"\d{2,9}", text)}, reverse=True)
-        told = f" Numbers given by the model server: {', '.join(map(str, numbers[:4]))} tokens." if numbers else ""
+        numbers = sorted({int(a or b) for a, b in _TOKENS.findall(text)}, reverse=True)[:4]
+        told = f" Numbers given by the model server: {', '.join(map(str, numbers))} tokens." if numbers else ""
         return ContextLengthExceeded(f"The conversation does not fit the model's context.{told}", param="messages")
-    named = [
-        f for f in fields if f not in _OURS and (f == param.split(".")[0] or re.search(rf"\b{re.escape(f)}\b", text))
-    ]
-    if named:
-        return UpstreamRejected(f"The model server refuses the value of {named[0]!r}.", param=named[0])
+    name = _culprit(text, param, fields)
+    if name is not None:
+        return UpstreamRejected(f"The model server refuses the value of {name!r}.", param=name)
     return UpstreamError("The model server refused the request.")
+
+
+def _culprit(text: str, param: str, fields: Mapping[str, Any]) -> str | None:
+    """The client's field that is refused. The text is searched only where no field is named: it may quote a message."""
+    if param:
+        name = re.split(r"[.\[]", param.removeprefix("body."))[0]
+        return name if name == "messages" or (name in fields and name not in _OURS) else None
+    for name in fields:
+        if name not in _OURS and name != "messages" and re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", text):
+            return name
+    return None
 
 
 def _message(body: bytes) -> tuple[str, str]:
@@ -65,6 +78,7 @@ def _message(body: bytes) -> tuple[str, str]:
             error = payload.get("error", payload)
             if isinstance(error, dict):
                 return str(error.get("message") or ""), str(error.get("param") or "")
+            return str(error), ""
     return "", ""
 
 
