@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from service.domain import Completion, Label, Match, Principle, Severity, Turn, Usage, Verdict
-from service.errors import ClinAlignError, UpstreamError, UpstreamUnavailable
+from service.errors import ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamUnavailable
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
 from service.rules import BLOCKING_RULES, RULES
@@ -128,7 +128,7 @@ async def critique(
                 completion = await critic.llm.chat(
                     model, verdict_messages(prefix, principle, critic.prompts), _params(critic, params)
                 )
-        except UpstreamError:
+        except (UpstreamError, ContextLengthExceeded):  # a finished draft must not fail for a verdict that has no room
             return Verdict(principle, "unknown", None, "model"), Usage(), True
         label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
         return Verdict(principle, label, p_met, "model"), completion.usage, completion.logprobs is None

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.domain import Completion, Usage
-from service.errors import AnswerBlocked, AnswerUnverified, UpstreamError, UpstreamTimeout
+from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.pipeline import Options, revise_answer
 from service.stages.retrieve import Choice
 from tests.fakes import FakeLLM, completion, verdict
@@ -82,6 +82,12 @@ async def test_a_dead_critic_marks_the_draft_or_refuses_when_strict() -> None:
         await revise_answer(
             ask("I have a cold", Options(strict=True)), kit_of(FakeLLM(GOOD, judge=lambda q: dead), decides=True)
         )
+
+
+async def test_a_verdict_without_room_does_not_fail_a_finished_draft() -> None:
+    full = ContextLengthExceeded("too long")
+    answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(GOOD, judge=lambda q: full), decides=True))
+    assert (answer.text, answer.reason) == (GOOD, "critique_failed")
 
 
 async def test_known_bad_text_never_goes_out() -> None:

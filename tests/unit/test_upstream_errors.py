@@ -110,6 +110,12 @@ def test_any_other_refusal_is_not_the_clients_fault(message: str, param: str | N
     assert (spec_of(error).status, error.param) == (502, None)
 
 
+def test_messages_are_refused_by_name_and_not_by_a_word_in_the_text() -> None:
+    fields = {"messages": [], "top_p": 2}
+    assert refused(400, {}, body("no", "messages"), fields=fields).param == "messages"
+    assert refused(400, {}, body("the messages, with top_p"), fields=fields).param == "top_p"
+
+
 @pytest.mark.parametrize(
     ("message", "numbers"),
     [
