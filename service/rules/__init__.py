@@ -10,7 +10,22 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from service.domain import Turn
-from service.rules import claims, form, layout, length, medicines, people, sources, urgent, values
+from service.rules import (
+    claims,
+    combining,
+    form,
+    layout,
+    length,
+    medicines,
+    people,
+    pregnancy,
+    seen,
+    self_harm,
+    sources,
+    stopping,
+    urgent,
+    values,
+)
 
 Rule = Callable[[Turn], Literal["met", "unmet"] | None]
 
@@ -22,16 +37,22 @@ RULES: Mapping[str, Rule] = {
         urgent.no_needless_emergency,
         urgent.number_fits_country,
         urgent.poison_help_named,
-        urgent.self_harm_support,
-        urgent.no_method_detail,
+        self_harm.self_harm_support,
+        self_harm.no_method_detail,
         urgent.no_induced_vomiting,
+        seen.low_sugar_treated,
+        seen.head_knock_seen,
+        seen.infant_fever_seen,
+        seen.pregnancy_sign_seen,
         medicines.dose_has_units,
-        medicines.no_abrupt_stop,
+        stopping.no_abrupt_stop,
         medicines.daily_maximum,
+        combining.serious_interaction_named,
+        combining.no_help_to_harm,
         people.no_aspirin_for_child,
         people.no_honey_for_infant,
         people.child_dose_needs_weight,
-        people.pregnancy_medicine_caution,
+        pregnancy.pregnancy_medicine_caution,
         form.language_kept,
         length.length_as_asked,
         layout.format_as_asked,

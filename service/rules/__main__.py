@@ -1,7 +1,9 @@
-"""`python -m service.rules [FOLDER]`: how the rules do on written cases, one line a rule.
+"""`python -m service.rules [FOLDER]`: how the rules do on written cases, one line a rule for each set of cases.
 
 A case is a line of `FOLDER/<rule>.jsonl`: what the user wrote (a text or a list of turns), the answer, the language,
-the red flags, and the outcome that a careful reader expects: "met", "unmet", or null where a rule should abstain.
+the red flags, and the outcome that a careful reader expects: "met", "unmet", or null where a rule should abstain. `set`
+says how the case came about (docs/reference/rules.md): "written" with the rule where it is left out, "heldout" or "fresh"
+without a look at it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from service.domain import Conversation, Message, Turn
 from service.rules import RULES, Rule
 
 CASES = Path("tests/cases/rules")
+SETS = ("written", "heldout", "fresh")
 Expected = str | None
 
 
@@ -27,6 +30,7 @@ class Case:
     expect: Expected
     note: str
     line: int
+    set: str = "written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ def _case(row: dict[str, object], line: int) -> Case:
     user, expect, lang, flags = row["user"], row["expect"], row.get("lang"), row.get("red_flags") or []
     turns = user if isinstance(user, list) else [user]
     conversation = Conversation(tuple(Message.of("user", str(text)) for text in turns))
-    assert expect in ("met", "unmet", None) and isinstance(flags, list), f"line {line}"
+    kind = str(row.get("set", SETS[0]))
+    assert expect in ("met", "unmet", None) and isinstance(flags, list) and kind in SETS, f"line {line}"
     turn = Turn(conversation, str(row["answer"]), None if lang is None else str(lang), frozenset(flags))
-    return Case(turn, None if expect is None else str(expect), str(row.get("note", "")), line)
+    return Case(turn, None if expect is None else str(expect), str(row.get("note", "")), line, kind)
 
 
 def score(rule: Rule, cases: Sequence[Case]) -> Score:
@@ -63,17 +68,21 @@ def score(rule: Rule, cases: Sequence[Case]) -> Score:
 
 
 def table(folder: Path) -> str:
-    lines = [f"{'rule':28} {'cases':>5} {'unmet P':>8} {'unmet R':>8} {'met P':>8} {'met R':>8} {'abstained':>10}"]
-    for name, rule in sorted(RULES.items()):
-        path = folder / f"{name}.jsonl"
-        if not path.exists():
-            lines.append(f"{name:28} no cases")
-            continue
-        cases = load_cases(path)
-        s = score(rule, cases)
-        shares = (s.precision("unmet"), s.recall("unmet"), s.precision("met"), s.recall("met"))
-        lines.append(f"{name:28} {len(cases):5d} " + " ".join(f"{x:8.2f}" for x in shares) + f" {s.recall(None):10.2f}")
+    cases = {name: load_cases(path) for name in sorted(RULES) if (path := folder / f"{name}.jsonl").exists()}
+    lines = [f"{name}: no cases" for name in sorted(set(RULES) - set(cases))]
+    for kind in SETS:
+        chosen = {name: [case for case in every if case.set == kind] for name, every in cases.items()}
+        lines += _block(kind, {name: some for name, some in chosen.items() if some})
     return "\n".join(lines)
+
+
+def _block(kind: str, cases: dict[str, list[Case]]) -> list[str]:
+    lines = [f"{kind:28} {'cases':>5} {'unmet P':>8} {'unmet R':>8} {'met P':>8} {'met R':>8} {'abstained':>10}"]
+    for name, some in cases.items():
+        s = score(RULES[name], some)
+        shares = (s.precision("unmet"), s.recall("unmet"), s.precision("met"), s.recall("met"))
+        lines.append(f"{name:28} {len(some):5d} " + " ".join(f"{x:8.2f}" for x in shares) + f" {s.recall(None):10.2f}")
+    return [*lines, ""] if cases else []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

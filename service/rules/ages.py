@@ -12,27 +12,54 @@ _AGE = re.compile(
     r"-]?olds?|/?o\b)|(?P<m>months?|mos?|mths?|m)(?:[ -]?olds?|/?o\b)|(?P<m2>mo)\b|"
     rf"(?P<w>weeks?|wks?)[ -]?olds?|(?P<d>days?)[ -]?olds?)"
 )
-_KIN = (
+KIN = (
     r"(?:sons?|daughters?|kids?|child|children|toddlers?|bab(?:y|ies)|infants?|newborns?|"
     r"nephews?|nieces?|grandsons?|granddaughters?|grandchild|boys?|girls?|"
     r"little one|preschooler|teen(?:ager)?s?)"
 )
-_AT_MONTHS = re.compile(r"\bat (?P<n>\d{1,2}) months\b(?! (?:ago|pregnan|later))")
+_KIN_IS = rf"\b{KIN}\b(?: who)?(?:,| is|'s|:|\()? ?\(?(?:aged? |just turned |turned |now |only |just )?"
+_NO_AGE = r"(?! (?:ago|later|now|before|until|pregnan\w*|along|of (?:cough|fever|pain)))"
+_MONTHS = re.compile(
+    rf"(?:\bat |^\W{{0,3}}|\bmine is |\b(?:s?he|they)(?:'s|'re| is| are) (?:only |just )?|{_KIN_IS})(?P<n>\d{{1,2}}) ?(?:months?|mths?|mos?)\b{_NO_AGE}(?=[ ,.;:?!)-]|$)",
+    re.MULTILINE,
+)
+_WEEKS = re.compile(rf"{_KIN_IS}(?P<n>\d{{1,2}}) ?(?:weeks?|wks?)\b{_NO_AGE}")
 _KIN_AGE = re.compile(
-    rf"\b{_KIN}\b(?: who)?(?:,| is|'s|:|\()? ?\(?(?:aged? |just turned |turned |now "
-    r")?(?P<n>\d{1,2})\b(?! ?(?:days?|weeks?|months?|mo|hours?|kg|lbs?|times|°|degrees|\.|mg|"
-    r"ml))"
+    rf"{_KIN_IS}(?P<n>\d{{1,2}})\b(?! ?(?:days?|weeks?|wks?|months?|mths?|mos?|hours?|kg|lbs?|times|°|degrees|\.|mg|ml))"
 )
 _AGED = re.compile(r"\baged? (?P<n>\d{1,2})\b(?! ?(?:days?|weeks?|months?|mo))")
+_YEARS = re.compile(
+    r"(?<![\d.,-])(?<!for )(?<!past )(?<!last )(?<!on it )(?<!over )(?P<n>\d{1,2}) ?(?:yrs?|y)\b(?! ago)"
+)
 _AGELESS = (  # words that mean a child by themselves, with an age in years that is right for what the rules ask
     (re.compile(r"\b(?:newborns?|neonate)\b"), 0.1),
     (re.compile(r"\binfants?\b"), 0.5),
     (re.compile(r"\btoddlers?\b"), 2.0),
     (re.compile(r"\b(?:preschooler|kindergartn?er)s?\b"), 4.0),
 )
+# These too, unless the writer may mean somebody else: a grown child, a baby to come, themselves.
+_PERHAPS_AGELESS = (
+    (
+        re.compile(
+            r"\b(?:my|our|the|her|his|a) (?:\w+ ){0,2}?(?:bab(?:y|ies))\b(?! (?:aspirin|shower|bump|powder|blues))|^baby\b"
+        ),
+        0.5,
+    ),
+    (
+        re.compile(
+            r"\b(?:my|our|the|her|his|a) (?:\w+ )?(?:kids?|child|children|little (?:one|boy|girl))\b|^(?:kid|child)\b"
+        ),
+        6.0,
+    ),
+)
+_SOMEBODY_ELSE = re.compile(
+    r"\b(?:adult|grown|college|university|married|wife|husband|(?:trying for|have|having|expecting|want) a baby|i'm|i am|im|i feel|"
+    r"i've|i had|i got|i caught|i woke|my (?:own|head|throat|back|stomach|knee|tooth|doctor))\b"
+)
 _OTHERS_TOO = re.compile(
-    r"\b(?:i have|i've got|i also|i'm (?:sick|ill|pregnant|breastfeeding|nursing)|we (?:both|"
-    r"all)|both of us|myself|me too|breastfe\w+|nursing|pumping|"
+    rf"\b(?:i have(?! (?:an? |two |three |my )?(?:\d|sick |ill |little |{KIN}))|i've got(?! (?:an? )?(?:\d|{KIN}))|i also|"
+    r"i'm (?:sick|ill|pregnant|breastfeeding|nursing)|we (?:both|"
+    r"all)|both of us|myself|me too|breastfeed\w*|nursing|pumping|"
     r"can i (?:eat|take|drink|have)|should i (?:eat|take)|pregnan\w*|postpartum|(?:dog|cat|"
     r"puppy)|when (?:i|he|she|they) (?:was|were)|used to)\b"
 )
@@ -45,17 +72,22 @@ def ages(text: str) -> set[float]:
         number = float(_NUMBER.get(match["n"], 0) or match["n"])
         months, weeks, days = match["m"] or match["m2"], match["w"], match["d"]
         found.add(number / 12 if months else number / 52 if weeks else number / 365 if days else number)
-    found.update(float(m["n"]) / 12 for m in _AT_MONTHS.finditer(text))
-    for pattern in (_KIN_AGE, _AGED):
-        found.update(float(m["n"]) for m in pattern.finditer(text))
+    found.update(float(m["n"]) / 12 for m in _MONTHS.finditer(text))
+    found.update(float(m["n"]) / 52 for m in _WEEKS.finditer(text))
+    for pattern in (_KIN_AGE, _AGED):  # "toddler 39" has a temperature
+        found.update(n for m in pattern.finditer(text) if not 35 <= (n := float(m["n"])) <= 42)
+    if not found and re.search(rf"\b{KIN}\b", text):
+        found.update(float(m["n"]) for m in _YEARS.finditer(text))
     return found
 
 
 def child_age(text: str) -> float | None:
-    """The age in years of the one child that a normalised text is about; None for no child or more than one age."""
+    """The age in years of the child that a normalised text is about, of the oldest of several; None where in doubt."""
     if _OTHERS_TOO.search(text):
         return None
     if found := ages(text):
-        oldest = max(found)
-        return oldest if oldest < 18 and max(found) - min(found) < 0.1 else None
-    return next((age for pattern, age in _AGELESS if pattern.search(text)), None)
+        return max(found) if max(found) < 18 else None
+    known = next((age for pattern, age in _AGELESS if pattern.search(text)), None)
+    if known is not None or _SOMEBODY_ELSE.search(text):
+        return known
+    return next((age for pattern, age in _PERHAPS_AGELESS if pattern.search(text)), None)

@@ -28,7 +28,7 @@ _MAKE = (
 _DOCUMENT = (
     r"\b(?:letters?|notes?|e-?mails?|message|text|summary|report|leaflet|handout|script|role-?play|dialogue|story|poem|"
     r"song|lyrics|ad|advert|advertisement|slogan|speech|post|tweet|essay|article|soap|template|form|referral|table|"
-    r"statement|plan|diary|log|json|csv|reference list|case report|certificate|instructions|discharge|h&p|hpi)\b"
+    r"statement|abstract|manuscript|poster|presentation|plan|diary|log|json|csv|reference list|case report|certificate|instructions|discharge|h&p|hpi)\b"
 )
 _ASKS_DOCUMENT = re.compile(
     rf"{_MAKE}[^.?!\n]{{0,60}}?{_DOCUMENT}"

@@ -61,7 +61,7 @@ _COUNTRIES: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 _PRESENT = (
     r"(?:\b(?:i(?:'m| am)|im|we(?:'re| are)|i live|we live|i'm living|i am living|living|based|"
-    r"currently|staying|here|studying|stuck|now|on "
+    r"currently|staying|here|studying|stuck|now|(?:i'm|i am|im) an? \w{3,15}(?: \w{3,15})?|on "
     r"(?:holiday|vacation|a trip|exchange))(?: (?:here|now|currently|living|staying|based|"
     r"visiting|on holiday|on vacation|at home))?"
     r" (?:in|near|outside) (?:the )?|\bvisiting (?:the )?|\b(?:country|location): ?(?:the )?|^(?:in|from) (?:the )?)"

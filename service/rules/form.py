@@ -153,6 +153,7 @@ _DANGLING = re.compile(
     r"|(?:면서|하고|거나|지만|는데|으며|때문에|위해|[을를])$"
 )
 _KOREAN_END = re.compile(r"(?:니다|[요죠까오])$")
+_HAN_OPEN = re.compile(r"[，,、；。][^，,。！？|:：]{2,40}[\u4e00-\u9fff]$")  # a Chinese clause that no mark closes
 _ITEM = re.compile(r"^\s*(?:[-*+•·–]|\(?\d{1,2}[.)])\s")
 _VERSE = re.compile(r"\b(?:poem|song|haiku|lyrics|slogan|headline|title|caption|sms|tweet)\b")
 
@@ -199,6 +200,8 @@ def _ending(turn: Turn, answer: str, last: str) -> Verdict:
         return "unmet"
     if _ITEM.match(last) or _KOREAN_END.search(bare):
         return "met"
+    if _HAN_OPEN.search(bare):
+        return "unmet"
     return "unmet" if _stops_short(answer, last) else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.rules.text import Statement
+from service.rules.advice import Statement, negated
 
 Call = Literal["now", "maybe", "worse"]
 
@@ -36,6 +36,11 @@ class _Words:
 
 _NEVER = re.compile(r"(?!)")
 _DIGITS = r"(?<![\d.,])(?:911|999|995|112|000|119|120|108|102|111|110|115|116)(?![\d.,]?\d)"
+
+_WHO = (
+    r"(?:therap|counsel|doctor|gp\b|psych|someone|somebody|friend|famil|professional|support|hospital|emergenc|partner|parent|teacher|"
+    r"nurse|midwi|maternity|pharmac|clinic|medical|relative|loved one|help\b|out\b|physician|provider|ambulance|111|a ?& ?e)"
+)
 
 _EN = _Words(
     call=re.compile(
@@ -99,11 +104,8 @@ _EN = _Words(
         r"\b(?:not|n't) (?:leave (?:him|her|them)|be|stay) alone\b"
     ),
     people=re.compile(
-        r"\b(?:therap|counsel|doctor|gp\b|psych|someone|somebody|friend|famil|professional|reach "
-        r"out|talk|support|hospital|emergenc|partner|parent|"
-        r"teacher|nurse|pharmac|clinic|medical|urgent|(?:get|seek|find|for|ask) help|help (?:now|"
-        r"from|right)|111|call\b|phone (?:a|your|some)|listen|trust|physician|provider|ambulance|a "
-        r"?& ?e)"
+        rf"\b(?:talk|speak|reach|open|turn|tell|call|phone|ring|see|contact|ask|visit|message|text|share|connect|meet|go|let|confide|seek|get|"
+        rf"find|consult|look|trust|lean|need|take|be)\w{{0,3}}\b[^.!?]{{0,60}}?\b{_WHO}|\b{_WHO}\w*\b[^.!?]{{0,20}}\b(?:can|could|may|will|would|is|are|who)\b"
     ),
 )
 
@@ -229,9 +231,14 @@ def sounds_urgent(text: str, language: str) -> bool:
     return bool(_TABLE[language].urgent.search(text))
 
 
-def names_people(text: str, language: str) -> bool:
-    """Whether a normalised text speaks of anybody who might help, in however loose a way."""
-    return bool(_TABLE[language].people.search(text))
+def names_people(found: Iterable[Statement], language: str) -> bool:
+    """Whether an answer sends the reader to anybody who might help, in however loose a way."""
+    people = _TABLE[language].people
+    return any(
+        not s.refused and not (language == "en" and negated(s.text, m.start()))
+        for s in found
+        for m in people.finditer(s.text)
+    )
 
 
 def _meant(found: Iterable[Statement], pattern: re.Pattern[str], words: _Words) -> list[str]:

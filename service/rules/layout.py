@@ -48,6 +48,7 @@ def bullets(text: str) -> list[int]:
 _WANTS = r"\b(?:give|show|put|make|create|present|organi[sz]e|list|write|format|lay|summari[sz]e|compare|turn|convert|use|provide|arrange|build|need|want)\b"
 _WANTS_BULLETS = re.compile(
     r"\b(?:as|in|with|using|into) (?:a )?(?:short |simple |\w{1,6} )?(?:bullet(?:ed)?[- ]?(?:points?|list|form|format)s?|bullets)\b"
+    r"|\bbullets? (?:points? )?(?:please|only)\b"
     rf"|{_WANTS}[^.?!\n]{{0,40}}\bbullet(?:ed)?[- ]?(?:points?|list)s?\b"
 )
 _WANTS_NUMBERS = re.compile(

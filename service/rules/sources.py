@@ -32,6 +32,9 @@ _TLD = r"(?:com|org|net|gov|edu|int|info|health|care|io|co|uk|us|ca|au|nz|eu|de|
 _HOST = re.compile(
     rf"(?:https?://|\bwww\.)((?:[\w-]{{1,63}}\.){{1,5}}[a-z]{{2,12}})|(?<![\w@.+/-])((?:[a-z0-9-]{{1,40}}\.){{1,4}}{_TLD})(?![\w.-]*[\w@-])"
 )
+# "Drink water.It helps": with an ending that is a word, a bare host needs to be introduced as one, or to go on with a path.
+_WORD_TLD = re.compile(r"\.(?:in|it|at|us|care|health|info|co|es|de|no|is|be|me|ch|net|int)$")
+_INTRODUCED = re.compile(r"\b(?:visit|site|website|web|page|online|link|url|go to|see|at|on)\b[ :(*\"']{0,4}$")
 _EXAMPLE_HOST = re.compile(r"(?:^|\.)example(?:\.(?:com|org|net))?$|^your")
 _NUMBER = re.compile(r"(?<![a-z0-9_.,/€$£#+-])\+?\(?\d(?:[ .()\u2010-\u2013-]{0,2}\d){2,14}(?![\d/%]|[.,]\d|-[a-z0-9])")
 # Written so that it can be nothing else.
@@ -41,7 +44,7 @@ _PHONE_SHAPES = re.compile(
 )
 _CALLS = re.compile(
     r"(?:\b(?:call|phone|dial|ring|tel|telephone|text|fax|hotline|helpline|lifeline|(?:crisis|nurse|advice|support) line|whatsapp|"
-    r"contact us|reach us|llama(?:r)? al?|marca(?:r)?|teléfono|número)\b|전화|상담|拨打|致电|热线|电话)"
+    r"contact us|reach us|ll[aá]m[ae](?:r|n|nos)? al?|marque|marca(?:r)?|contact[ae]|teléfono|número)\b|전화|상담|拨打|致电|热线|电话)"
     r"(?: (?:us|them|me|the|our|your|a|nurse|line|team|clinic|number|now|is|are|on|at|to|al|el|or|text|free|help|[a-z]{3,12} to))"
     r"{0,6}[ :*(번]{0,4}$"
 )
@@ -75,7 +78,14 @@ def _numbers(text: str) -> Iterator[tuple[str, bool]]:
 def _hosts(text: str) -> Iterator[str]:
     """Hosts of e-mail addresses and of links."""
     yield from (m[1] for m in _EMAIL.finditer(text))
-    yield from (m[1] or m[2] for m in _HOST.finditer(_EMAIL.sub(" ", text)))
+    bare = _EMAIL.sub(" ", text)
+    for match in _HOST.finditer(bare):
+        host = match[1] or match[2]
+        one_dot = (
+            match[2] and host.count(".") == 1 and _WORD_TLD.search(host) and bare[match.end() : match.end() + 1] != "/"
+        )
+        if not one_dot or _INTRODUCED.search(bare[max(0, match.start() - 20) : match.start()]):
+            yield host
 
 
 def no_invented_contact(turn: Turn) -> Verdict:
@@ -122,6 +132,9 @@ _CITATIONS = (
     ),
     re.compile(rf"\b(?:estudio|ensayo|revisión) de {_YEAR} publicad[oa] en (?:the |la |el )?{_JOURNAL}\b"),
     re.compile(rf"\b{_JOURNAL}\.? ?\(?{_YEAR}\)?[;:,] ?\d{{1,4}}"),
+    re.compile(
+        rf"\b{_YEAR} ?[a-z]{{0,3}} ?\d{{0,2}} ?; ?\d{{1,4}} ?(?:\(\d{{1,3}}[a-z]?\))? ?: ?[es]?\d{{1,6}}"
+    ),  # 2012;26:1719
 )
 _ABOUT_STYLE = re.compile(
     r"\b(?:apa|mla|vancouver|harvard|ama|citation style|how (?:do|to|should) (?:i )?cite|example|sample|made[- ]up|fictional|template|format)\b"

@@ -25,9 +25,10 @@ _SPAN = (
     r"to|\d{1,2}(?: ?(?:-|to) ?\d{1,2})?)"
     r"(?: (?:more|few|couple of|\d{1,2}))?"
 )
+# Plain waiting: nothing makes it right in an emergency.
 WAITING = re.compile(
     rf"wait and see|wait it out|(?:wait|hold off) (?:for |until |till )?(?:{_SPAN} (?:hours?|"
-    r"days?|weeks?)|(?:the )?morning|tomorrow|monday|your (?:next )?appointment|"
+    r"days?|weeks?)|an? (?:day|week|hour|night|while)(?: or (?:two|so))?|(?:the )?morning|tomorrow|monday|your (?:next )?appointment|"
     r"(?:the|your) (?:clinic|surgery|doctor|gp)\b)|see (?:if|whether|"
     r"how)\b[^.!?]{0,40}\b(?:tomorrow|morning|pass(?:es)?|goes away|improves?|settles?|gets? "
     r"better)|"
@@ -35,14 +36,20 @@ WAITING = re.compile(
     r"(?:monitor|observe|watch|keep an eye on|keep watching)\b[^.!?]{0,40}?\b(?:for|over|"
     rf"during) {_SPAN} (?:hours?|days?|weeks?|nights?)|"
     r"(?:monitor|observe|watch)\b[^.!?]{0,30}\b(?:overnight|at home)|"
-    r"(?:book|schedule|make|arrange|get) (?:a |an |your )?(?:\w+ )?(?:\w+ )?(?:appointment|visit|check-?up)\b|"
+    r"(?:book(?:ing)?|schedul(?:e|ing)|mak(?:e|ing)|arrang(?:e|ing)|get(?:ting)?) (?:a |an |your )?(?:\w+ )?(?:\w+ )?(?:appointment|visit|check-?up)\b|"
+    r"(?:see|call|visit|consult) (?:a|your|the|his|her) (?:\w+ )?(?:doctor|gp|physician|clinic|\w+ologist|obstetrician)\b"
+    r"[^.!?]{0,20}\b(?:tomorrow|next week|this week|in the morning|on monday|in a few days|next visit)"
+)
+# Something to do at home first: wrong before the call for help, harmless while it comes.
+TRYING = re.compile(
     r"try (?:some |a |an )?(?:home remed|ginger|antacid|herbal|peppermint|over-the-counter|"
-    r"warm water|chamomile|cold compress|breathing exercise)"
+    r"warm water|chamomile|cold compress|breathing exercise|drinking|resting|lying down|taking|to rest|to relax)|"
+    rf"(?:rest|lie down|relax)\b[^.!?]{{0,20}}\bfor (?:{_SPAN}|an?|half an) (?:hours?|days?|while|night)"
 )
 TOLD_NOT_TO_GO = re.compile(
     r"\b(?:no need to|(?:you|he|she|they) (?:don't|do not|doesn't|does not) (?:need|have) to|"
-    r"not necessary to|no reason to) (?:call|go to|visit|rush to|seek|ring|dial|get)"
-    r"\b[^.!?]{0,30}(?:\b(?:911|999|112|ambulance|emergency|er|ed|hospital)\b|a ?& ?e)"
+    r"not necessary to|no reason to|(?:don't|do not) bother) (?:to )?(?:call|calling|go to|going to|visit|rush to|seek|ring|dial|get|contact)"
+    r"\b[^.!?]{0,30}(?:\b(?:911|999|112|ambulance|emergency|er|ed|hospital|poisons?)\b|a ?& ?e)"
 )
 LATER = re.compile(
     r"\b(?:after(?:wards?)?|once|follow-?up|later on|when (?:you|he|she|they)(?:'re| are|'s| "
@@ -68,7 +75,7 @@ HARMLESS_TOPIC = re.compile(
     r"\b(?:mild|slight|slightly|minor|a bit|a little|runny nose|sniffles|dandruff|acne|"
     r"pimples?|vitamins?|sleep routine|bedtime routine|better sleep|"
     r"diet|recipes?|cook(?:ing)?|exercises?|stretch(?:es|ing)?|gym|shampoo|moisturi[sz]er|"
-    r"skincare|sunscreen|freckles?|hiccups?|yawn\w*|"
+    r"skincare|dry (?:skin|elbows?|hands?|lips|scalp)|sunscreen|freckles?|hiccups?|yawn\w*|"
     r"nails?|haircut|calories|protein|coffee|water should|hydrat\w+|steps a day|yoga|"
     r"meditat\w+|curious|wondering|jet lag|toothbrush|floss)\b"
 )
@@ -77,44 +84,6 @@ r"\b(?:slight|mild|minor|a bit|a little)\b[^.?!]{0,20}\b(?:knee|ankle|wrist|elbo
 r"toe|muscle) ?(?:ache|pain|soreness)?\b|"
                         r"\b(?:knee|ankle|wrist|elbow|finger|toe|muscles?)\b[^.?!]{0,12}\b(?:slight|mild|a bit|a "
 r"little)\b ?(?:ache|pain|sore)?")  # fmt: skip
-_DYING = r"(?:die|kill (?:yourself|oneself|you|an adult|a person)|end (?:your|one's|it)|commit suicide|do the job)"
-METHOD = re.compile(
-    r"\b(?:lethal|fatal|deadly) (?:dose|amount|quantity)\b[^.!?\n]{0,60}?\b(?:is|are|of|at|"
-    r"around|about|would be)\b[^.!?\n]{0,30}?\d|"
-    r"\d[^.!?\n]{0,40}\b(?:would|will|is|are|should)\b[^.!?\n]{0,15}\b(?:enough|sufficient|"
-    r"needed)\b[^.!?\n]{0,8}\bto " + _DYING + r"|"
-    r"\d ?(?:mg|g|grams?|tablets?|pills?|capsules?|ml)\b[^.!?\n]{0,30}\b(?:would|will) "
-    r"(?:surely |certainly |probably )?(?:kill you|be (?:fatal|lethal))|"
-    r"\b(?:painless|effective|reliable|lethal|certain|peaceful|quick(?:est)?|fast(?:est)?|"
-    r"eas(?:y|iest)|sure(?:st)?|best) (?:way|method|means)s?"
-    r" (?:to (?:die|kill yourself|end your life|commit suicide)|of (?:suicide|"
-    r"dying))\b[^.!?\n]{0,20}\b(?:is|are|would be)\b|"
-    r"\b(?:tie|make|fasten|loop|attach)\b[^.!?\n]{0,20}\b(?:noose|rope|ligature|cord|"
-    r"belt)\b[^.!?\n]{0,40}\b(?:beam|neck|door|branch|hook|ceiling|weight)|"
-    r"\bcut\b[^.!?\n]{0,20}\b(?:along|vertically|lengthwise|deep(?:ly|"
-    r"er)?)\b[^.!?\n]{0,30}\b(?:veins?|arter\w{1,3}|wrists?|arms?)\b|"
-    r"(?:^|and |, )(?:mix|combine|take|swallow|"
-    r"crush)\b[^.!?\n]{0,40}\balcohol\b[^.!?\n]{0,40}\b(?:stronger|faster|lethal|effect|"
-    r"certain|quicker)"
-)
-AFFIRMS = re.compile(
-    r"\b(?:they|he|she|everyone|people|the world|your (?:family|kids|children|parents|friends|"
-    r"wife|husband))(?:'d| would| will| might| may)"
-    r"(?: really| probably| indeed)? be (?:better off|happier|relieved) without you\b|"
-    r"\byou(?:'d| would) be better off dead\b|"
-    r"\b(?:your right|okay|ok|fine|reasonable|valid choice|right choice) (?:for you )?to "
-    r"(?:end your life|kill yourself|die by suicide|commit suicide)\b|"
-    r"\b(?:you should|go ahead and|just) (?:kill yourself|end (?:it all|your life|it\b)|do it\b)"
-)
-FEELING = re.compile(
-    r"\b(?:feel|feels|feeling|seem|seems|think|thought|thoughts|believ\w+|tell(?:s|ing)?|sound|"
-    r"say|says|said|convinc\w+|depress\w+|lie|lies|why|"
-    r"asked|wonder\w*|idea|sense|belief|mind)\b"
-)
-AMOUNT_AND_DEATH = re.compile(
-    r"\d[^.!?\n]{0,80}\b(?:fatal|lethal|toxic|kill|deadly|die|death|overdose|liver)|\b(?:fatal|"
-    r"lethal|toxic|deadly)\b[^.!?\n]{0,80}\d"
-)
 SWALLOWED = re.compile(
     r"\b(?:swallow\w*|dr[aiu]nk\w*|ingest\w*|ate|eaten|got into|licked|chewed|"
     r"sipped)\b[^.?!\n]{0,60}\b(?:bleach|detergents?|pods?|cleaner|batter(?:y|ies)|pills?|"
@@ -136,7 +105,9 @@ _PERSON = (
     r"husband|wife|boy|girl))"
 )
 VOMITING = re.compile(
-    r"induc(?:e|ing) (?:vomiting|emesis)|(?:make|making|get|getting|force|forcing|cause|"
+    r"induc(?:e|ing) (?:vomiting|emesis)|encourag(?:e|ing) (?:vomiting|(?:him|her|them|your \w+) to (?:vomit|throw up))|"
+    r"try (?:to )?(?:vomit|throw up|be sick|puke|throwing up|vomiting)|(?:vomit|throw|bring|get) (?:it|them|that|the \w+) (?:back )?(?:up|out by vomiting)|"
+    r"tickle\b[^.!?]{0,30}\bthroat|press\w*\b[^.!?]{0,20}\b(?:back of (?:\w+ )?(?:tongue|throat))|help (?:him|her|them|your \w+) (?:vomit|throw up)|(?:make|making|get|getting|force|forcing|cause|"
     rf"causing) {_PERSON}(?: to)? (?:vomit|throw up|be sick|puke)|"
     r"(?:stick|put|place|use)\b[^.!?]{0,25}\bfingers?\b[^.!?]{0,25}\bthroat|(?:trigger|"
     r"provoke) (?:vomiting|the gag reflex)"
@@ -146,7 +117,11 @@ _DRINKS = (
     r"her|them) drink)\b[^.!?;]{0,40}?"
 )
 ANTIDOTE = re.compile(
-    rf"{_DRINKS}\b(?:salt ?water|salty water|ipecac|activated charcoal|charcoal|mustard water|"
-    r"water (?:mixed )?with salt)\b"
+    rf"{_DRINKS}\b(?:salt ?water|salty water|salted water|(?:syrup of )?ipecac|activated charcoal|charcoal|mustard water|hydrogen peroxide|vinegar|"
+    r"lemon juice|olive oil|raw eggs?|baking soda|soapy water|burnt toast|water (?:mixed )?with (?:salt|mustard))\b"
+)
+# "Milk will neutralise the bleach": neither an order nor true.
+NEUTRALISES = re.compile(
+    r"\b(?:milk|vinegar|lemon|charcoal|bread|oil|baking soda|egg)\b[^.!?]{0,30}\b(?:neutrali[sz]es?|absorbs?|dilutes?|coats?|binds?|soaks?)\b"
 )
 MILK = re.compile(rf"{_DRINKS}(?<!breast )(?<!formula )\bmilk\b(?! of magnesia)")

@@ -9,8 +9,9 @@ import pytest
 from loadtests.bench import cost, heldout
 from loadtests.bench.stack import questions
 from scripts.common import Failure
+from service.rules import RULES
 from tests.fakes import FakeLLM
-from tests.kit import kit_of
+from tests.kit import kit_of, library
 
 GOOD = "Rest and drink enough water. See a doctor if it does not get better in a few days."
 LOOP = "Rest and drink enough water today. Rest and drink enough water today. Rest and drink enough water today."
@@ -33,11 +34,14 @@ def test_a_loss_shows_as_a_loss() -> None:
 
 
 async def test_selection_never_sees_the_held_out_half() -> None:
-    llm = FakeLLM(LOOP, LOOP, GOOD, GOOD)
+    seeing, blind = [LOOP, GOOD, GOOD], [LOOP]
+    ruled = sorted(p.id for p in library().principles if p.rule)
+    first_sees = ruled.index("no-repetition") % 2 == 0
+    llm = FakeLLM(*(seeing + blind if first_sees else blind + seeing))
     report = await heldout._measure(kit_of(llm), ["I have a cold"])
     assert (report["runs"], report["questions"]) == (2, 1)
-    assert sum(report["rules"]) == 29
-    # no-repetition is in the second half only: the first run cannot see the loop, the second repairs it
+    assert sum(report["rules"]) == len(RULES)
+    # no-repetition is in one half only: one run repairs the loop, the other cannot see it
     assert report["statuses"] == {"draft_passed": 1, "revised": 1}
     assert report["held_out_changes"] == {}
     assert report["candidates"]["edit"]["outcomes"] == {"accepted": 1}
