@@ -191,7 +191,7 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
     on_event("critique")
     with work.clock("critique"):
         work.draft_critique = await critique(
-            work.turn(work.draft.text), work.matches, ask.model, kit.critic, _salt(ask, kit)
+            work.turn(work.draft.text), work.matches, ask.model, kit.critic, salt(ask.tenant, kit)
         )
     work.spent("critique", work.draft_critique.usage)
     work.best, work.best_critique = work.draft, work.draft_critique
@@ -237,7 +237,7 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
         return False
     work.rounds += 1
     on_event("revise")
-    params = {**ask.sampling, **_salt(ask, kit)}
+    params = {**ask.sampling, **salt(ask.tenant, kit)}
     try:
         with work.clock("revise"):
             if _may_go_live(work):
@@ -254,7 +254,7 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     with work.clock("recritique"):
         critiques = await asyncio.gather(
             *(
-                critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, _salt(ask, kit))
+                critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, salt(ask.tenant, kit))
                 for c in candidates
             )
         )
@@ -329,7 +329,7 @@ async def _draft_params(work: Work, kit: Kit) -> dict[str, Any]:
     Raises ContextLengthExceeded with the numbers. User turns are never cut.
     """
     ask = work.ask
-    params = {**ask.sampling, **ask.tools, **_salt(ask, kit)}
+    params = {**ask.sampling, **ask.tools, **salt(ask.tenant, kit)}
     wanted = ask.max_tokens or kit.revision.max_tokens
     context = ask.model.context
     if context is None:
@@ -351,10 +351,6 @@ async def _draft_params(work: Work, kit: Kit) -> dict[str, Any]:
             param="messages",
         )
     return params | {"max_tokens": wanted}
-
-
-def _salt(ask: Ask, kit: Kit) -> dict[str, Any]:
-    return salt(ask.tenant, kit)
 
 
 def salt(tenant: str, kit: Kit) -> dict[str, Any]:

@@ -89,13 +89,12 @@ async def retrieve(
         failed = False  # nothing had to be retrieved; only the facets are missing
         if not choice.guard:
             return Retrieved(matches, facets, failed)
-    left = [p for p in library.principles if p.id not in {m.principle.id for m in matches} | set(choice.exclude)]
+    taken = {m.principle.id for m in matches}.union(choice.exclude)
+    left = [p for p in library.principles if p.id not in taken]
+    always = [p for p in left if p.always and choice.ids is None]
+    rest = [p for p in left if not (p.always and choice.ids is None)]
     rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
-    urgent = [Match(p, None, "red_flag") for p in left if p.rule in rules and not p.always]
-    core = [
-        Match(p, None, "core")
-        for p in left
-        if p.severity == "blocking" and p.rule and p.rule not in rules and not (p.always and choice.ids is None)
-    ]
-    always = [Match(p, None, "always") for p in left if p.always and choice.ids is None]
-    return Retrieved((*matches, *urgent, *core, *always), facets, failed)
+    urgent = [p for p in rest if p.rule in rules]
+    core = [p for p in rest if p.severity == "blocking" and p.rule and p.rule not in rules]
+    added = [Match(p, None, "red_flag") for p in urgent] + [Match(p, None, "core") for p in core]
+    return Retrieved((*matches, *added, *(Match(p, None, "always") for p in always)), facets, failed)
