@@ -12,7 +12,7 @@ from scripts.child import free_port, port_is_free
 from scripts.common import Failure
 
 DEFAULT_PORT = 8080
-DEFAULT_QUESTION = "Can I put honey in my 6-month-old baby's bottle for a cough?"
+DEFAULT_QUESTION = "Can I give my 8-year-old aspirin for a fever?"
 NEEDS_GB = 5.5  # vLLM 4.7 with a 2 GiB KV cache, the gateway 0.7
 NEEDS_GB_SMALL = 4.5  # with a 1 GiB KV cache
 

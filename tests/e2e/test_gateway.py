@@ -12,6 +12,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from principles_index.schema import load_library
+from scripts.plan import DEFAULT_QUESTION
 from service.domain import Conversation
 from service.prompts import Prompts
 from service.stages.critique import verdict_messages
@@ -79,6 +80,15 @@ def test_known_bad_text_is_never_delivered(api: openai.OpenAI) -> None:
         assert rows["no-honey-for-infant"]["after"] != "unmet"
         assert revision["score_after"] > revision["score_before"]
         assert revision["changes"]["added"]
+
+
+def test_the_example_of_make_run_is_repaired(api: openai.OpenAI) -> None:
+    revision = revision_of(ask(api, DEFAULT_QUESTION, max_tokens=256))
+    assert revision["status"] == "revised"
+    assert revision["score_after"] > revision["score_before"]
+    row = next(row for row in revision["principles"] if row["id"] == "no-aspirin-for-child")
+    assert (row["before"], row["source"]) == ("unmet", "rule")
+    assert row["after"] != "unmet"
 
 
 def test_a_stream_has_the_same_structure(api: openai.OpenAI) -> None:
