@@ -7,8 +7,10 @@ stand alone. `docs/reference/settings.md` is generated from the descriptions bel
 from __future__ import annotations
 
 import ipaddress
+import json
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -182,13 +184,40 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors(include_input=False, include_url=False))
         raise ConfigError(f"bad settings: {problems}") from None
-    except SettingsError as error:
-        raise ConfigError(f"bad settings: {error}") from None
+    except SettingsError:  # its message names the group, and not which of the group's variables is meant
+        raise ConfigError(f"bad settings: {'; '.join(f'{name}: must be JSON' for name in _not_json())}") from None
 
 
 def _explain(problem: Any) -> str:
+    """`CLINALIGN_REVISION_MODE: ...`, or `CLINALIGN_KEYS[0].name: ...` for what lies inside a variable's JSON."""
     path = problem["loc"]
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not path:
         return message
-    return f"CLINALIGN_{'_'.join(str(part) for part in path).upper()}: {message}"
+    own = 2 if path[0] in _groups() else 1
+    inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[own:])
+    return f"CLINALIGN_{'_'.join(map(str, path[:own])).upper()}{inside}: {message}"
+
+
+def _groups() -> dict[str, type[Group]]:
+    found = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Group)}
+
+
+def _not_json() -> list[str]:
+    """The variables of lists, dictionaries and whole groups that hold no JSON."""
+    names = [name for name, field in Settings.model_fields.items() if get_origin(field.annotation) in (tuple, dict)]
+    for name, group in _groups().items():
+        names.append(name)
+        inner = group.model_fields.items()
+        names += [f"{name}_{sub}" for sub, field in inner if get_origin(field.annotation) in (tuple, dict)]
+    wanted = {f"CLINALIGN_{name}".upper() for name in names}
+    return [name.upper() for name, value in os.environ.items() if name.upper() in wanted and not _is_json(value)]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

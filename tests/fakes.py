@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import math
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,8 @@ class FakeLLM:
         self.queue: list[Reply] = list(replies)
         self.calls: list[tuple[list[Wire], dict[str, Any]]] = []
         self.judge = judge or (lambda question: verdict(0.9, 0.1))
-        self.hang: asyncio.Event | None = None
+        self.hangs = False  # every call but a verdict then waits until it is cancelled
+        self.hanging, self.let_go = threading.Event(), threading.Event()
         self.before_word: Callable[[int], Awaitable[None]] | None = None  # of a stream, counted from 0
         self.cancelled = 0
         self.info = MODEL
@@ -57,17 +59,24 @@ class FakeLLM:
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]) -> Completion:
         self.calls.append((list(messages), dict(params)))
         is_verdict = params.get("max_tokens") == 1 and "top_logprobs" in params
-        if self.hang is not None and not is_verdict:
-            try:
-                await self.hang.wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
+        if not is_verdict:
+            await self._hang()
         reply: Reply = self.judge(str(messages[-1]["content"])) if is_verdict else self.queue.pop(0)
         if isinstance(reply, Exception):
             raise reply
         assert not isinstance(reply, tuple), "only a stream can break off"
         return completion(reply) if isinstance(reply, str) else reply
+
+    async def _hang(self) -> None:
+        if not self.hangs:
+            return
+        self.hanging.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            self.let_go.set()
+            raise
 
     async def stream(
         self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]
@@ -90,6 +99,7 @@ class FakeLLM:
 
     async def relay(self, body: Wire) -> bytes:
         self.calls.append((list(body["messages"]), dict(body)))
+        await self._hang()
         reply = self.queue.pop(0)
         if isinstance(reply, Exception):
             raise reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from service.api.body import read_json
-from service.api.context import Context, context, json_response, while_connected
+from service.api.context import Context, T, context, json_response, while_connected
 from service.api.present import (
     chunks_of,
     completion_of,
@@ -33,11 +33,12 @@ from service.errors import (
     MissingField,
     UnsupportedContent,
     UnsupportedParameter,
+    UpstreamTimeout,
     error_body,
 )
 from service.language import detect
 from service.llm import ModelInfo
-from service.pipeline import Answer, Ask, OnEvent, Piece, Stage, revise_answer
+from service.pipeline import Answer, Ask, OnEvent, Options, Piece, Stage, revise_answer
 
 router = APIRouter()
 log = logging.getLogger("clinalign")
@@ -64,10 +65,10 @@ async def chat_completions(request: Request) -> Response:
     if revision is not None and not isinstance(revision, dict):
         raise InvalidValue("revision must be an object.", param="revision")
     asked = _revision(revision)
-    model, named = await here.model_and_mode(name)
+    model, named = await while_connected(request, here.model_and_mode(name))
     options = here.options(asked, named, tenant)
     if options.mode == "off":
-        return await _relay(request, here, payload, model, options.locale)
+        return await _relay(request, here, payload, model, options)
     body = validated(ChatBody, payload)
     ask = here.ask(body, conversation_of(body.messages), model, options, tenant)
     if body.stream:
@@ -184,9 +185,12 @@ def _data(payload: Mapping[str, Any]) -> bytes:
 
 
 async def _relay(
-    request: Request, here: Context, payload: dict[str, Any], model: ModelInfo, locale: str | None
+    request: Request, here: Context, payload: dict[str, Any], model: ModelInfo, options: Options
 ) -> Response:
-    """The request as it came to vLLM, the response as it came back; red flags are reported, not acted upon."""
+    """The request as it came to vLLM, the response as it came back; red flags are reported, not acted upon.
+
+    The deadline bounds a plain answer; of a stream, each silence.
+    """
     messages = payload.get("messages")
     if not isinstance(messages, list) or not messages:
         raise MissingField("messages is missing.", param="messages")
@@ -203,20 +207,20 @@ async def _relay(
     text = None
     if flags and here.settings.safety.enforce_off:
         language = detect(texts[-1]) if texts else None
-        text = here.kit.flags.text(flags[0].kind, locale or here.kit.flags.locale_for(language))
+        text = here.kit.flags.text(flags[0].kind, options.locale or here.kit.flags.locale_for(language))
         headers["X-Safety-Text"] = safety_header(text)
         if payload.get("response_format") not in (None, {"type": "text"}):
             text = None  # the content stays JSON
     if payload.get("stream") is True:
         events = here.kit.llm.relay_stream(body)
         async with here.slot():
-            first = await while_connected(request, anext(events))
+            first = await while_connected(request, _in_time(anext(events), options))
         if text is not None:
             n = payload.get("n")
             first = _text_event(first, text, n if isinstance(n, int) else 1) + first
-        return StreamingResponse(_relayed(here, first, events), headers={**_SSE, **headers})
+        return StreamingResponse(_relayed(here, first, events, options), headers={**_SSE, **headers})
     async with here.slot():
-        raw = await while_connected(request, here.kit.llm.relay(body))
+        raw = await while_connected(request, _in_time(here.kit.llm.relay(body), options))
     here.metrics.answers.labels("off", "none").inc()
     if text is not None:
         raw = _with_text(raw, text)
@@ -238,12 +242,23 @@ def _text_event(first: bytes, text: str, n: int) -> bytes:
     return _data({**chunk, "choices": [{"index": i, "delta": delta, "finish_reason": None} for i in range(n)]})
 
 
-async def _relayed(here: Context, first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_time(answer: Awaitable[T], options: Options) -> T:
+    try:
+        async with asyncio.timeout(options.deadline_s):
+            return await answer
+    except TimeoutError:
+        raise UpstreamTimeout("The model server did not answer before the deadline.") from None
+
+
+async def _relayed(
+    here: Context, first: bytes, events: AsyncIterator[bytes], options: Options
+) -> AsyncIterator[bytes]:
+    event: bytes | None = first
     try:
         async with here.slot():
-            yield first
-            async for event in events:
+            while event is not None:
                 yield event
+                event = await _in_time(anext(events, None), options)
         here.metrics.answers.labels("off", "none").inc()
     except ClinAlignError as error:
         here.metrics.failed(error)

@@ -52,7 +52,7 @@ async def post_critique(request: Request) -> Response:
     tenant = here.tenant(request)
     body = validated(CritiqueBody, await read_json(request, here.settings.limits))
     choice = here.choice(body.principles)
-    model, _ = await here.model_and_mode(body.model)
+    model, _ = await while_connected(request, here.model_and_mode(body.model))
     if body.inputs is None:
         if body.messages is None:
             raise MissingField("messages is missing.", param="messages")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -192,9 +193,35 @@ def test_strict_and_unverified(serve: Serve) -> None:
     check(post(url, body), 503, "answer_unverified")
 
 
-def test_full(serve: Serve) -> None:
-    url = serve(FakeLLM(GOOD), limits={"concurrency": 1})
-    assert post(url, chat()).status_code == 200  # the slot is given back
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hung_upstream_is_told_at_the_deadline(serve: Serve, mode: str, stream: bool) -> None:
+    llm = FakeLLM()
+    llm.hangs = True
+    body = chat(stream=stream, revision={"mode": mode, "deadline_ms": 100})
+    check(post(serve(llm), body), 504, "upstream_timeout")
+    assert llm.cancelled == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_gateway_refuses_and_a_client_that_leaves_makes_room(serve: Serve, mode: str, stream: bool) -> None:
+    llm = FakeLLM(GOOD)
+    llm.hangs = True
+    url = serve(llm, limits={"concurrency": 1})
+    raw = json.dumps(chat(stream=stream, revision={"mode": mode})).encode()
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 0)) as leaving:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n"
+        leaving.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + raw)
+        assert llm.hanging.wait(10)
+        refused = post(url, chat())
+        check(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+    assert llm.let_go.wait(10)
+    llm.hangs = False
+    assert post(url, chat()).status_code == 200
+    assert llm.cancelled == 1
 
 
 def test_no_verdict_at_all(serve: Serve) -> None:

@@ -135,7 +135,7 @@ async def test_a_failed_draft_keeps_its_error() -> None:
 
 async def test_the_deadline_cancels_the_model_and_answers() -> None:
     llm = FakeLLM(GOOD)
-    llm.hang = asyncio.Event()
+    llm.hangs = True
     with pytest.raises(UpstreamTimeout):
         await revise_answer(ask("I have a cold", Options(deadline_s=0.05)), kit_of(llm))
     assert llm.cancelled == 1
