@@ -152,13 +152,15 @@ class Match:
 class Turn:
     """All that a rule may look at: the conversation, a text that answers it, and what is known about both.
 
-    `language` is the ISO 639-1 code of the user's last message, or None when it cannot be told.
+    `language` is the ISO 639-1 code of the user's last message, or None when it cannot be told. `relevance` is the cosine
+    of the conversation's and the answer's vectors, or None where the encoder was not or could not be asked.
     """
 
     conversation: Conversation
     answer: str
     language: str | None
     red_flags: frozenset[FlagKind] = frozenset()
+    relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from service.domain import Completion, Conversation, Facets, Match, RedFlag, Turn, Usage
+from service.domain import Completion, Conversation, Facets, Match, Principle, RedFlag, Turn, Usage
 from service.errors import (
     AnswerBlocked,
     AnswerUnverified,
@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.language import detect
 from service.llm import LLM, ModelInfo, Wire
+from service.rules.relevance import answers_the_question
 from service.safe_texts import SafeTexts
 from service.safety import RedFlags
 from service.settings import Candidate as Kind
@@ -34,9 +35,9 @@ from service.settings import Revision as RevisionSettings
 from service.stages.critique import Critic, Critique, critique
 from service.stages.draft import draft
 from service.stages.live import write_live
-from service.stages.retrieve import Choice, Retrieved, Retriever, retrieve
-from service.stages.revise import Candidate, Room, plan, revise
-from service.stages.select import Judged, refusal, select
+from service.stages.retrieve import Choice, Retrieved, Retriever, retrieve, with_relevance
+from service.stages.revise import Candidate, Room, echoes, plan, revise
+from service.stages.select import Flaw, Judged, refusal, select
 
 Stage = Literal["retrieve", "draft", "critique", "revise", "recritique"]
 Status = Literal["draft_passed", "revised", "draft_kept", "draft_unverified", "safety_text"]
@@ -190,9 +191,7 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
         work.doubt = "retrieval_failed"
     on_event("critique")
     with work.clock("critique"):
-        work.draft_critique = await critique(
-            work.turn(work.draft.text), work.matches, ask.model, kit.critic, salt(ask.tenant, kit)
-        )
+        work.draft_critique = await _judge(work, kit, await judged_turn(work, kit, work.draft.text))
     work.spent("critique", work.draft_critique.usage)
     work.best, work.best_critique = work.draft, work.draft_critique
     if work.draft_critique.doubt:
@@ -252,14 +251,21 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     work.spent("revise", Usage.sum([c.completion.usage for c in candidates]))
     on_event("recritique")
     with work.clock("recritique"):
-        critiques = await asyncio.gather(
-            *(
-                critique(work.turn(c.completion.text), work.matches, ask.model, kit.critic, salt(ask.tenant, kit))
-                for c in candidates
-            )
-        )
+        turns = await asyncio.gather(*(judged_turn(work, kit, c.completion.text) for c in candidates))
+        critiques = await asyncio.gather(*(_judge(work, kit, turn) for turn in turns))
     work.spent("recritique", Usage.sum([c.usage for c in critiques]))
-    return _accept(work, kit, candidates, critiques)
+    flaws = [_flaw(work, kit, *each, principles) for each in zip(candidates, turns, strict=True)]
+    return _accept(work, kit, candidates, critiques, flaws)
+
+
+async def _judge(work: Work, kit: Kit, turn: Turn) -> Critique:
+    return await critique(turn, work.matches, work.ask.model, kit.critic, salt(work.ask.tenant, kit))
+
+
+async def judged_turn(work: Work, kit: Kit, text: str) -> Turn:
+    """All that the rules may look at, for a text that answers this request."""
+    asked = work.retrieved.vector if work.retrieved else None
+    return await with_relevance(work.turn(text), asked, kit.retriever)
 
 
 def _may_go_live(work: Work) -> bool:
@@ -287,18 +293,26 @@ async def _write_live(
     return await write_live(planned, work.ask.model, params, kit.llm, matches=work.matches, turn=work.turn, send=send)
 
 
-def _accept(work: Work, kit: Kit, candidates: Sequence[Candidate], critiques: Sequence[Critique]) -> bool:
+def _flaw(work: Work, kit: Kit, candidate: Candidate, turn: Turn, principles: Sequence[Principle]) -> Flaw | None:
+    if not _well_formed(work.ask, turn.answer):
+        return "wrong_format"
+    if echoes(turn.answer, candidate.kind, principles, kit.critic.prompts, work.ask.conversation):
+        return "echoes_request"
+    return "off_topic" if answers_the_question(turn) == "unmet" else None
+
+
+def _accept(
+    work: Work,
+    kit: Kit,
+    candidates: Sequence[Candidate],
+    critiques: Sequence[Critique],
+    flaws: Sequence[Flaw | None],
+) -> bool:
     best_critique = work.best_critique
     assert best_critique is not None
     judged = [
-        Judged(
-            c,
-            k,
-            refusal(
-                c, k, best_critique, margin=kit.revision.margin, well_formed=_well_formed(work.ask, c.completion.text)
-            ),
-        )
-        for c, k in zip(candidates, critiques, strict=True)
+        Judged(c, k, refusal(c, k, best_critique, margin=kit.revision.margin, flaw=flaw))
+        for c, k, flaw in zip(candidates, critiques, flaws, strict=True)
     ]
     winner = select(judged)
     work.judged += [

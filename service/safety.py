@@ -76,7 +76,7 @@ class RedFlags:
     @cached_property
     def _vocabulary(self) -> frozenset[str]:
         """The plain words of the Latin patterns, to tell a stretched "killll" from a stretched "helpppp"."""
-        parts = (p for lang in self.languages for g in lang.groups for pattern in g.patterns for p in pattern.parts)
+        parts = (part for language in self.languages for pattern in language.patterns for part in pattern.parts)
         return frozenset(word for part in parts for word in re.findall(r"(?<!\\)\b[a-z]{4,}", part.pattern))
 
     def detect(self, user_texts: Sequence[str]) -> tuple[RedFlag, ...]:

@@ -120,14 +120,19 @@ class FakeLLM:
     async def close(self) -> None: ...
 
 
+OFF_TOPIC = "offtopic"
+
+
 class FakeEncoder:
-    """Unit vectors from hashed words: texts that share words are near."""
+    """Unit vectors from hashed words: texts that share words are near, and every text is on topic but one that says
+    `OFF_TOPIC`."""
 
     fingerprint = "fake"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.zeros((len(texts), 64), dtype=np.float32)
+        vectors = np.zeros((len(texts), 65), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split() or ["empty"]:
                 vectors[row, hashlib.sha256(word.encode()).digest()[0] % 64] += 1.0
+            vectors[row, 64] = np.linalg.norm(vectors[row]) * (-1 if OFF_TOPIC in text.lower() else 1)
         return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)

@@ -250,9 +250,7 @@ async def _in_time(answer: Awaitable[T], options: Options) -> T:
         raise UpstreamTimeout("The model server did not answer before the deadline.") from None
 
 
-async def _relayed(
-    here: Context, first: bytes, events: AsyncIterator[bytes], options: Options
-) -> AsyncIterator[bytes]:
+async def _relayed(here: Context, first: bytes, events: AsyncIterator[bytes], options: Options) -> AsyncIterator[bytes]:
     event: bytes | None = first
     try:
         async with here.slot():

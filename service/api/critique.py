@@ -22,7 +22,7 @@ from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import salt
 from service.stages.critique import critique
-from service.stages.retrieve import Choice, retrieve
+from service.stages.retrieve import Choice, retrieve, with_relevance
 
 router = APIRouter()
 
@@ -105,6 +105,7 @@ async def _judge(
     flags = kit.flags.detect(conversation.user_texts)
     retrieved = await retrieve(conversation, replace(choice, guard=False), flags, kit.retriever)
     turn = Turn(conversation, answer, detect(conversation.last_user_text), frozenset(flag.kind for flag in flags))
+    turn = await with_relevance(turn, retrieved.vector, kit.retriever)
     salted = salt(tenant, kit)
     judged = await critique(turn, retrieved.matches, model, kit.critic, salted)
     if all(v.label == "unknown" for v in judged.verdicts):

@@ -20,6 +20,10 @@ class Prompts:
     def load(cls, folder: Path = Path(__file__).parent) -> Prompts:
         return cls({file.stem: file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.md"))})
 
+    def own_words(self, name: str) -> list[str]:
+        """The template's text between its slots."""
+        return _SLOT.split(self._templates[name])[::2]
+
     def render(self, name: str, **values: str) -> str:
         """Fills each `{{slot}}` once. A slot without a value or a value without a slot is a KeyError.
 

@@ -1,8 +1,8 @@
 """Finds the patterns of one language in one message: normalise, cut into sentences, match parts, honour contexts.
 
-A pattern is a list of parts that must all occur near each other, in any order, in one sentence or in two neighbours. A
-group is tried only on sentences that hold one of its *anchors* (plain substrings): that keeps long texts cheap. A
-*context* (negation, study question, documentation task, old history, idiom) silences a match; see docs/red-flags.md.
+A pattern is a list of parts that must all occur near each other, in any order, in one sentence or in two neighbours. It
+is tried only on sentences that hold one of its *anchors*, plain strings read off its source: that keeps long texts cheap.
+A *context* (negation, study question, documentation task, old history, idiom) silences a match; see docs/red-flags.md.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from re import _parser as sre  # type: ignore[attr-defined]
 from typing import Any, Literal
 
 from service.domain import FlagKind
+from service.errors import ConfigError
 
 Where = Literal["before", "after", "unit", "message"]
 
@@ -40,6 +44,9 @@ _SPACES = re.compile(r"[^\S\n]+")
 _RUN3 = re.compile(r"([a-z])\1{2,}")
 _SENTENCE_END = re.compile(r"(?<=[.!?;。])(?!\d)\s*|\n+")
 _MACRO = re.compile(r"\{([a-z_]+)\}")
+_FOLDED_ESCAPE = re.compile(r"\\[A-Z]")  # folding would make another class of it: \S would become \s
+_TOKEN = re.compile(r"[a-z0-9][a-z0-9']{0,23}(?![a-z0-9'])")
+_LATIN = re.compile("[a-z0-9]")
 
 
 def fold(text: str) -> str:
@@ -72,6 +79,7 @@ class Units:
     def __init__(self, text: str) -> None:
         self.text = text
         self.edges = (text[:MESSAGE_EDGE], text[-MESSAGE_EDGE:])
+        self._places: dict[str, set[int]] = {}
         self.starts: list[int] = []
         self.units: list[str] = []
         start = 0
@@ -86,15 +94,20 @@ class Units:
                 self.starts.append(at)
                 self.units.append(self.text[at : min(at + SENTENCE_MAX, end)])
 
-    def around(self, anchors: Iterable[str]) -> list[int]:
-        """The sentences that hold an anchor: for each of the anchors its first and its last HITS_MAX places."""
-        found: set[int] = set()
-        for anchor in anchors:
+    @cached_property
+    def grams(self) -> frozenset[str]:
+        """All strings of one, two and three characters: most anchors are ruled out without a search for them."""
+        text = self.text
+        return frozenset(text[i : i + n] for n in (1, 2, 3) for i in range(len(text) - n + 1))
+
+    def around(self, anchor: str) -> set[int]:
+        """The sentences that hold an anchor: its first and its last HITS_MAX places."""
+        if anchor not in self._places:
             places = list(self._walk(anchor))
-            found.update(*places)
             if len(places) == HITS_MAX:
-                found.update(*self._walk_back(anchor))
-        return sorted(found)
+                places += self._walk_back(anchor)
+            self._places[anchor] = set().union(*places)
+        return self._places[anchor]
 
     def _walk(self, anchor: str) -> Iterator[tuple[int, ...]]:
         at = 0
@@ -136,15 +149,8 @@ class Pattern:
     kind: FlagKind
     theme: str
     parts: tuple[re.Pattern[str], ...]
+    anchors: frozenset[str]
     within: int
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    kind: FlagKind
-    theme: str
-    anchors: tuple[str, ...]
-    patterns: tuple[Pattern, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,50 +168,133 @@ class Context:
         return (not self.kinds or pattern.kind in self.kinds) and (not self.themes or pattern.theme in self.themes)
 
 
+class Speller:
+    """Puts misspelt danger words right: one letter wrong, too many, missing or swapped, or another spelling of the sound.
+
+    `words` are looked for, `known` are ordinary words that are left alone though they come close, `fixed` goes first.
+    """
+
+    def __init__(
+        self, words: Iterable[str], known: Iterable[str], sounds: Mapping[str, str], fixed: Mapping[str, str]
+    ) -> None:
+        self._fixed = fixed
+        self._sounds = [(re.compile(sound), spelling) for sound, spelling in sounds.items()]
+        words = sorted(words)
+        self._known = frozenset(known).union(words)
+        self._by_sound = {self._sound(word): word for word in reversed(words)}
+        self._by_gap: dict[str, list[str]] = defaultdict(list)
+        for word in words:
+            for gap in _gaps(word):
+                self._by_gap[gap].append(word)
+
+    def correct(self, text: str) -> str:
+        if not self._known and not self._fixed:
+            return text
+        tokens = set(_TOKEN.findall(text))
+        wrong = {token: word for token in tokens if (word := self._fixed.get(token) or self._word(token))}
+        return _TOKEN.sub(lambda m: wrong.get(m[0], m[0]), text) if wrong else text
+
+    def _word(self, token: str) -> str | None:
+        if len(token) < 4 or token in self._known:
+            return None
+        if self._sounds and (word := self._by_sound.get(self._sound(token))):
+            return word
+        if len(token) >= 5:
+            for gap in _gaps(token):
+                for word in self._by_gap.get(gap, ()):
+                    if word[0] == token[0] and _one_off(word, token):
+                        return word
+        return None
+
+    def _sound(self, token: str) -> str:
+        for sound, spelling in self._sounds:
+            token = sound.sub(spelling, token)
+        return token
+
+
+def _gaps(word: str) -> list[str]:
+    """The word, and the word without each of its letters after the first: what words one letter apart have in common."""
+    return [word, *(word[:i] + word[i + 1 :] for i in range(1, len(word)))]
+
+
+def _one_off(a: str, b: str) -> bool:
+    """Whether one letter more, less or other, or two letters swapped, turn one word into the other."""
+    while a and b and a[0] == b[0]:
+        a, b = a[1:], b[1:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
+
+
 @dataclass(frozen=True)
 class Language:
     code: str
-    groups: tuple[Group, ...]
+    patterns: tuple[Pattern, ...]
     contexts: tuple[Context, ...]
     typos: Mapping[str, str]
     letters: Mapping[int, int]
+    speller: Speller
 
-    def kinds(self, units: Units, wanted: Iterable[FlagKind], *, anchored: bool = True) -> dict[FlagKind, str]:
-        """The kinds found in a normalised message, each with the id of the first pattern that found it.
+    @cached_property
+    def _by_anchor(self) -> Mapping[str, Sequence[int]]:
+        index = defaultdict[str, list[int]](list)
+        for n, pattern in enumerate(self.patterns):
+            for anchor in pattern.anchors:
+                index[anchor].append(n)
+        return index
 
-        `anchored=False` tries every sentence for every group: slow, for the test that no anchor is missing.
-        """
+    @cached_property
+    def _by_gram(self) -> Mapping[str, Sequence[str]]:
+        index = defaultdict[str, list[str]](list)
+        for anchor in self._by_anchor:
+            index[anchor[:3]].append(anchor)
+        return index
+
+    @cached_property
+    def _typo(self) -> re.Pattern[str] | None:
+        """Whole words where words have edges, anywhere in scripts without spaces or with endings (Chinese, Korean)."""
+        words = sorted(self.typos, key=len, reverse=True)
+        edged = (rf"(?<!\w){re.escape(w)}(?!\w)" if _LATIN.match(w) else re.escape(w) for w in words)
+        return re.compile("|".join(edged)) if words else None
+
+    def kinds(self, units: Units, wanted: Iterable[FlagKind]) -> dict[FlagKind, str]:
+        """The kinds found in a normalised message, each with the id of the first pattern that found it."""
         corrected = self._corrected(units.text)
         units = units if corrected == units.text else Units(corrected)
         missing, found = set(wanted), dict[FlagKind, str]()
-        for group in self.groups:
-            if group.kind not in missing:
-                continue
-            hits = units.around(group.anchors) if anchored else range(len(units.units))
-            if (pattern := self._first(group, units, hits)) is not None:
-                missing.discard(group.kind)
-                found[group.kind] = pattern.id
+        for n, places in sorted(self._candidates(units).items()):
+            pattern = self.patterns[n]
+            if pattern.kind in missing and self._found(pattern, units, places):
+                missing.discard(pattern.kind)
+                found[pattern.kind] = pattern.id
         return found
+
+    def _candidates(self, units: Units) -> Mapping[int, set[int]]:
+        """The patterns of which an anchor occurs, each with the sentences where one does."""
+        places = defaultdict[int, set[int]](set)
+        for gram, anchors in self._by_gram.items():
+            if gram in units.grams:
+                for anchor in anchors:
+                    if where := units.around(anchor):
+                        for n in self._by_anchor[anchor]:
+                            places[n] |= where
+        return places
 
     def _corrected(self, text: str) -> str:
         text = text.translate(self.letters) if self.letters else text
-        present = [t for t in self.typos if t in text]
-        if not present:
-            return text
-        typo = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, present))})(?!\w)")
-        return typo.sub(lambda m: self.typos[m[0]], text)
+        if self._typo is not None and any(typo in text for typo in self.typos):
+            text = self._typo.sub(lambda m: self.typos[m[0]], text)
+        return self.speller.correct(text)
 
-    def _first(self, group: Group, units: Units, hits: Iterable[int]) -> Pattern | None:
+    def _found(self, pattern: Pattern, units: Units, places: Iterable[int]) -> bool:
         seen: set[str] = set()
-        for i in hits:
+        for i in sorted(places):
             for unit, joined in units.with_neighbours(i):
-                if unit in seen:
-                    continue
-                seen.add(unit)
-                for pattern in group.patterns:
-                    if (not joined or len(pattern.parts) > 1) and self._matches(pattern, unit, units.edges):
-                        return pattern
-        return None
+                if unit not in seen and (not joined or len(pattern.parts) > 1):
+                    seen.add(unit)
+                    if self._matches(pattern, unit, units.edges):
+                        return True
+        return False
 
     def _matches(self, pattern: Pattern, unit: str, edges: tuple[str, str]) -> bool:
         first, *others = pattern.parts
@@ -247,16 +336,69 @@ def _before(unit: str, start: int, spans: Sequence[tuple[int, int]]) -> str:
     return unit[:start]
 
 
+_ONE_OF = 60  # more alternatives than this, and a set of characters (\\d, [^ ]) anchors nothing
+
+
+def _anchors(tree: Iterable[tuple[Any, Any]]) -> frozenset[str]:
+    """Plain strings of which every match of a parsed regular expression holds one; empty where there are none such."""
+    best, run = frozenset[str](), ""
+    for op, arg in [*tree, (None, None)]:
+        if op is sre.LITERAL and chr(arg) not in " \n":
+            run += chr(arg)
+            continue
+        found = frozenset[str]()
+        match str(op):
+            case "SUBPATTERN":
+                found = _anchors(arg[3])
+            case "BRANCH":
+                branches = [_anchors(branch) for branch in arg[1]]
+                found = frozenset[str]().union(*branches) if all(branches) else found
+            case "MAX_REPEAT" | "MIN_REPEAT" if arg[0] > 0:
+                found = _anchors(arg[2])
+            case "IN" if len(arg) <= _ONE_OF and all(kind is sre.LITERAL for kind, _ in arg):
+                found = frozenset(chr(char) for _, char in arg if chr(char) not in " \n")
+        best = min(best, found, frozenset({run} if run else ()), key=_commonness)
+        run = ""
+    return best
+
+
+def _commonness(anchors: frozenset[str]) -> float:
+    """About how often one of them is met: a Latin letter says little, a Chinese character or a Korean syllable much."""
+    return sum(float(12 if _LATIN.match(a) else 60) ** -len(a) for a in anchors) if anchors else 1e9
+
+
 def parse_language(data: Mapping[str, Any]) -> Language:
     """A language file (see docs/red-flags.md) as compiled patterns. Pattern sources are folded like the texts."""
     edge = ("(?<![a-z0-9])(?:", ")(?![a-z0-9])") if data.get("word_boundaries", True) else ("(?:", ")")
     macros: dict[str, str] = {}
 
     def expand(source: str) -> str:
-        return _MACRO.sub(lambda m: f"(?:{macros[m[1]]})", fold(source))
+        if _FOLDED_ESCAPE.search(source):
+            raise ConfigError(f"{data['lang']}.yaml: {source!r} has an upper-case escape: write [^ ] instead of \\S.")
+        try:
+            return _MACRO.sub(lambda m: f"(?:{macros[m[1]]})", fold(source))
+        except KeyError as exc:
+            raise ConfigError(f"{data['lang']}.yaml: {source!r} names {exc} of `words`, which is not there.") from exc
+
+    def compiled(source: str) -> re.Pattern[str]:
+        try:
+            return re.compile(source)
+        except re.error as exc:
+            raise ConfigError(f"{data['lang']}.yaml: {source!r} is no regular expression: {exc}.") from exc
 
     def optional(source: str | None) -> re.Pattern[str] | None:
-        return re.compile(expand(source)) if source else None
+        return compiled(expand(source)) if source else None
+
+    def pattern(group: Mapping[str, Any], raw: Mapping[str, Any]) -> Pattern:
+        sources = [expand(part) for part in raw["all"]]
+        parts = tuple(compiled(edge[0] + source + edge[1]) for source in sources)
+        anchors = min((_anchors(sre.parse(source)) for source in sources), key=_commonness)
+        if not anchors:
+            raise ConfigError(
+                f"{data['lang']}.yaml: pattern {raw['id']!r} needs a part whose every choice has a plain word."
+            )
+        within = raw.get("within", WITHIN)
+        return Pattern(f"{group['theme']}/{raw['id']}", group["kind"], group["theme"], parts, anchors, within)
 
     for name, source in data.get("words", {}).items():
         macros[name] = expand(source)
@@ -264,32 +406,27 @@ def parse_language(data: Mapping[str, Any]) -> Language:
         Context(
             id=c["id"],
             where=c["where"],
-            pattern=re.compile(expand(c["pattern"])),
+            pattern=compiled(expand(c["pattern"])),
             unless=optional(c.get("unless")),
             kinds=frozenset(c.get("kinds", ())),
             themes=frozenset(c.get("themes", ())),
         )
         for c in data.get("contexts", ())
     )
-
-    def group(raw: Mapping[str, Any]) -> Group:
-        patterns = tuple(
-            Pattern(
-                id=f"{raw['theme']}/{p['id']}",
-                kind=raw["kind"],
-                theme=raw["theme"],
-                parts=tuple(re.compile(edge[0] + expand(part) + edge[1]) for part in p["all"]),
-                within=p.get("within", WITHIN),
-            )
-            for p in raw["patterns"]
-        )
-        return Group(raw["kind"], raw["theme"], tuple(fold(a) for a in raw["anchors"]), patterns)
-
     letters = data.get("letters", {"from": "", "to": ""})
+    spelling = data.get("spelling", {})
+    typos = {fold(k): fold(v) for k, v in data.get("typos", {}).items()}
+    words = {typo for typo in typos if _TOKEN.fullmatch(typo)}
     return Language(
         code=data["lang"],
-        groups=tuple(group(g) for g in data["groups"]),
+        patterns=tuple(pattern(group, raw) for group in data["groups"] for raw in group["patterns"]),
         contexts=contexts,
-        typos={fold(k): fold(v) for k, v in data.get("typos", {}).items()},
+        typos={typo: typos[typo] for typo in typos if typo not in words},
         letters=str.maketrans(letters["from"], letters["to"]),
+        speller=Speller(
+            spelling.get("words", "").split(),
+            spelling.get("known", "").split(),
+            spelling.get("sounds", {}),
+            {typo: typos[typo] for typo in words},
+        ),
     )

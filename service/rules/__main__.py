@@ -1,9 +1,9 @@
 """`python -m service.rules [FOLDER]`: how the rules do on written cases, one line a rule for each set of cases.
 
 A case is a line of `FOLDER/<rule>.jsonl`: what the user wrote (a text or a list of turns), the answer, the language,
-the red flags, and the outcome that a careful reader expects: "met", "unmet", or null where a rule should abstain. `set`
-says how the case came about (docs/reference/rules.md): "written" with the rule where it is left out, "heldout" or "fresh"
-without a look at it.
+the red flags, the relevance where a rule needs it, and the outcome that a careful reader expects: "met", "unmet", or
+null where a rule should abstain. `set` says how the case came about (docs/reference/rules.md): "written" with the rule
+where it is left out, "heldout" or "fresh" without a look at it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def _case(row: dict[str, object], line: int) -> Case:
     conversation = Conversation(tuple(Message.of("user", str(text)) for text in turns))
     kind = str(row.get("set", SETS[0]))
     assert expect in ("met", "unmet", None) and isinstance(flags, list) and kind in SETS, f"line {line}"
-    turn = Turn(conversation, str(row["answer"]), None if lang is None else str(lang), frozenset(flags))
+    near = row.get("relevance")
+    assert near is None or isinstance(near, float), f"line {line}"
+    turn = Turn(conversation, str(row["answer"]), None if lang is None else str(lang), frozenset(flags), near)
     return Case(turn, None if expect is None else str(expect), str(row.get("note", "")), line, kind)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from principles_index.embed import Embedder, query_text
+from principles_index.embed import Embedder, Vectors, query_text
 from principles_index.index import Filters, PrincipleIndex
 from principles_index.schema import Library
-from service.domain import Conversation, Facets, FlagKind, Match, RedFlag
+from service.domain import Conversation, Facets, FlagKind, Match, RedFlag, Turn
 from service.errors import PrincipleNotFound
 
 log = logging.getLogger("clinalign")
+
+ANSWER_CHARS = 600  # what an answer is about shows in its beginning; all 256 tokens cost half as much again
 
 # A danger that was found by pattern must be answered for, whatever the vectors say.
 RULES_OF_FLAG: dict[FlagKind, Collection[str]] = {
@@ -40,11 +42,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """`facets` is None and `failed` true when the index could not be asked and the core principles stand in."""
+    """`facets` is None and `failed` true when the index could not be asked and the core principles stand in.
+
+    `vector` is the conversation's, of unit length and shape (dimension,).
+    """
 
     matches: tuple[Match, ...]
     facets: Facets | None
     failed: bool = False
+    vector: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ async def retrieve(
     A guard that costs nothing must not hinge on vectors, so the core is there with or without the index.
     """
     library = retriever.library
+    vector: Vectors | None = None
     try:
         if retriever.index is None or retriever.embedder is None:
             raise RuntimeError("no index")
@@ -88,7 +95,7 @@ async def retrieve(
         matches = tuple(Match(library.by_id[i], None, "requested") for i in dict.fromkeys(choice.ids))
         failed = False  # nothing had to be retrieved; only the facets are missing
         if not choice.guard:
-            return Retrieved(matches, facets, failed)
+            return Retrieved(matches, facets, failed, vector)
     taken = {m.principle.id for m in matches}.union(choice.exclude)
     left = [p for p in library.principles if p.id not in taken]
     always = [p for p in left if p.always and choice.ids is None]
@@ -97,4 +104,17 @@ async def retrieve(
     urgent = [p for p in rest if p.rule in rules]
     core = [p for p in rest if p.severity == "blocking" and p.rule and p.rule not in rules]
     added = [Match(p, None, "red_flag") for p in urgent] + [Match(p, None, "core") for p in core]
-    return Retrieved((*matches, *added, *(Match(p, None, "always") for p in always)), facets, failed)
+    return Retrieved((*matches, *added, *(Match(p, None, "always") for p in always)), facets, failed, vector)
+
+
+async def with_relevance(turn: Turn, asked: Vectors | None, retriever: Retriever) -> Turn:
+    """The turn, told how near its answer is to what was asked. Never raises: without vectors it is as it was."""
+    if asked is None or retriever.embedder is None or not turn.answer.strip():
+        return turn
+    try:
+        async with asyncio.timeout(retriever.timeout_s):
+            answered = await retriever.embedder.embed(turn.answer[:ANSWER_CHARS])
+    except Exception as error:  # noqa: BLE001 - the rule that needs it abstains
+        log.error("relevance_failed", extra={"fields": {"error": type(error).__name__}})
+        return turn
+    return replace(turn, relevance=float(asked @ answered))

@@ -15,9 +15,11 @@ from service.domain import Completion, Conversation, Principle
 from service.errors import ClinAlignError, UpstreamError
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
+from service.rules.text import words
 from service.settings import Candidate as Kind
 
 _CHARS_PER_TOKEN = 3.0  # our prompts are English prose at more than four; three leaves room
+_ECHO = 6  # words in a row that no answer shares with a request by chance
 _LEAST_TOKENS = 64  # a candidate with less room than this would be cut off
 
 
@@ -83,6 +85,22 @@ def plan(
             return messages, longest
         kept.pop()
     return None
+
+
+def echoes(
+    text: str, kind: Kind, principles: Sequence[Principle], prompts: Prompts, conversation: Conversation
+) -> bool:
+    """Whether a candidate repeats our request instead of answering: six words in a row of the prompt's own text, or the
+    first six of a repair. Words that the conversation holds as well prove nothing."""
+    ours = {run for part in prompts.own_words(kind) for run in _runs(part)}
+    ours |= {run for p in principles for run in _runs(p.repair)[:1]}
+    said = {run for m in conversation.messages for run in _runs(m.text)}
+    return not ours.isdisjoint(set(_runs(text)) - said)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    said = words(text)
+    return [tuple(said[i : i + _ECHO]) for i in range(len(said) - _ECHO + 1)]
 
 
 async def revise(

@@ -10,9 +10,8 @@ from service.domain import Completion
 from service.stages.critique import Critique
 from service.stages.revise import Candidate
 
-Refusal = Literal[
-    "accepted", "empty", "cut_off", "tool_call", "wrong_format", "unverified", "blocking", "not_better", "beaten"
-]
+Flaw = Literal["wrong_format", "off_topic", "echoes_request"]
+Refusal = Literal["accepted", "empty", "cut_off", "tool_call", "unverified", "blocking", "not_better", "beaten"] | Flaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,11 @@ class Judged:
     outcome: Refusal
 
 
-def refusal(candidate: Candidate, critique: Critique, best: Critique, *, margin: float, well_formed: bool) -> Refusal:
-    """Why a candidate cannot replace the best text so far, or `accepted`. A tie keeps what is there."""
+def refusal(candidate: Candidate, critique: Critique, best: Critique, *, margin: float, flaw: Flaw | None) -> Refusal:
+    """Why a candidate cannot replace the best text so far, or `accepted`. A tie keeps what is there.
+
+    `flaw` is what no score makes up for, whichever principles were asked for.
+    """
     completion: Completion = candidate.completion
     if completion.calls_tools:
         return "tool_call"
@@ -33,8 +35,8 @@ def refusal(candidate: Candidate, critique: Critique, best: Critique, *, margin:
         return "empty"
     if completion.cut_off:
         return "cut_off"
-    if not well_formed:
-        return "wrong_format"
+    if flaw:
+        return flaw
     if critique.doubt or critique.score is None:
         return "unverified"
     if critique.blocking:

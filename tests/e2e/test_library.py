@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from principles_index.build import build
-from principles_index.embed import SentenceEncoder
+from principles_index.embed import SentenceEncoder, query_text
 from principles_index.index import PrincipleIndex
 from principles_index.report import HeldOut, held_out, rates
 from scripts.model import encoder_folder
+from service.rules.__main__ import load_cases
+from service.stages.retrieve import ANSWER_CHARS
 from tests.kit import library
 
+RELEVANCE = Path(__file__).parents[1] / "cases/rules/answers_the_question.jsonl"
 REFERENCE = Path(__file__).parents[2] / "docs/reference/retrieval.md"
 MARGIN = 0.03  # for other processors and for principles that were reworded since the reference was written
 
@@ -107,6 +110,14 @@ def test_questions_in_other_languages_do_better_than_chance(unseen: list[HeldOut
     found = rates([r for r in unseen if r.exemplar.lang != "en"])["hit"]
     assert found is not None
     assert found > 0.18
+
+
+def test_the_relevance_in_the_written_cases_is_what_the_encoder_says(encoder: SentenceEncoder) -> None:
+    turns = [case.turn for case in load_cases(RELEVANCE)]
+    asked = encoder.encode([query_text(turn.conversation) for turn in turns])
+    answered = encoder.encode([turn.answer[:ANSWER_CHARS] for turn in turns])
+    measured = np.einsum("ij,ij->i", asked, answered)
+    assert [turn.relevance for turn in turns] == pytest.approx(measured, abs=0.005)
 
 
 def _documented(name: str) -> list[float]:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from service.domain import Completion, Usage
 from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.pipeline import Options, revise_answer
 from service.stages.retrieve import Choice
-from tests.fakes import FakeLLM, completion, verdict
+from tests.fakes import OFF_TOPIC, FakeLLM, completion, verdict
 from tests.kit import ask, kit_of
 
 GOOD = "Rest and drink enough water. See a doctor if it does not get better in a few days."
@@ -40,6 +38,52 @@ async def test_a_candidate_that_was_cut_off_never_wins() -> None:
     answer = await revise_answer(ask("I have a cold"), kit_of(llm))
     assert answer.text == LOOP
     assert {j.outcome for j in answer.work.judged} == {"cut_off"}
+
+
+EVASION = (
+    f"I am here to help you with all of your health and wellbeing needs, {OFF_TOPIC}. What can I do for you today?"
+)
+ECHO = (
+    "Delete every sentence, line and list item that has been said before. Rest and drink enough water for a few days."
+)
+RULES_ALONE = Options(choice=Choice(("no-repetition",)))
+
+
+async def test_a_candidate_that_turns_away_from_the_question_never_wins() -> None:
+    answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(LOOP, EVASION, EVASION)))
+    assert (answer.text, answer.status) == (LOOP, "draft_kept")
+    assert {j.outcome for j in answer.work.judged} == {"off_topic"}
+    assert all(j.critique.score is not None for j in answer.work.judged)
+
+
+async def test_nor_where_other_principles_were_named() -> None:
+    answer = await revise_answer(ask("I have a cold", RULES_ALONE), kit_of(FakeLLM(LOOP, EVASION, GOOD)))
+    assert [j.outcome for j in answer.work.judged] == ["off_topic", "accepted"]
+
+
+async def test_a_draft_that_turns_away_from_the_question_is_repaired() -> None:
+    answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(EVASION, GOOD, GOOD)))
+    assert (answer.text, answer.status) == (GOOD, "revised")
+
+
+@pytest.mark.parametrize("echo", [ECHO, "A reviewer checked your last answer and I mended it. " + GOOD])
+async def test_a_candidate_that_repeats_the_request_never_wins(echo: str) -> None:
+    answer = await revise_answer(ask("I have a cold", RULES_ALONE), kit_of(FakeLLM(LOOP, echo, GOOD)))
+    assert [j.outcome for j in answer.work.judged] == ["echoes_request", "accepted"]
+
+
+async def test_words_that_the_user_wrote_are_no_echo() -> None:
+    question = f"What does this mean: {ECHO}"
+    answer = await revise_answer(ask(question, RULES_ALONE), kit_of(FakeLLM(LOOP, ECHO, ECHO)))
+    assert "echoes_request" not in {j.outcome for j in answer.work.judged}
+
+
+async def test_without_an_encoder_relevance_is_not_judged() -> None:
+    answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(EVASION), broken_index=True))
+    assert answer.reason == "retrieval_failed"
+    assert answer.work.draft_critique is not None
+    told = {v.principle.id: v for v in answer.work.draft_critique.verdicts}["answers-the-question"]
+    assert told.source == "model"
 
 
 async def test_the_usage_is_the_sum_of_the_stages() -> None:
