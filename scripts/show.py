@@ -75,10 +75,13 @@ def show_answer(page: Page, question: str, completion: Mapping[str, Any], *, dem
         page.paragraph(str(notice), colour="yellow")
     page.heading("Draft")
     page.paragraph(_text_of(revision.get("draft")) or "(not in the trace)", colour="dim")
-    rows = revision.get("principles") or []
-    if rows:
+    counted, advice = _by_weight(revision)
+    if counted:
         page.heading("Principles: the draft's verdict → the delivered text's")
-        page.verdicts(rows)
+        page.verdicts(counted)
+    if advice:
+        page.heading("The model's own opinion of the rest: shown, not counted")
+        page.verdicts(advice)
     _changes(page, revision.get("changes") or {})
     page.heading("Answer (from a demonstration model: no medical advice)" if demonstration else "Answer")
     page.paragraph(completion["choices"][0]["message"].get("content") or "(empty)")
@@ -101,14 +104,23 @@ def _changes(page: Page, changes: Mapping[str, Any]) -> None:
             page.paragraph(str(text), indent="    ", first=f"  {mark} ", colour=colour)
 
 
-def _coverage(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A score counts only what could be judged; without this line 1.00 would read as a clean bill of health."""
-    labels = [str(row.get("after") or row.get("before") or "unknown") for row in rows]
-    if labels:
-        told = (
-            f"{labels.count('met')} met, {labels.count('unmet')} unmet, {labels.count('not_applicable')} not applicable"
-        )
-        page.paragraph(f"of {len(labels)} principles: {told}, {labels.count('unknown')} could not be judged")
+def _by_weight(revision: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows whose verdicts count, and those that only advise."""
+    rows = revision.get("principles") or []
+    advises = revision.get("critic") == "advises"
+    advice = [row for row in rows if advises and row.get("source") == "model"]
+    return [row for row in rows if row not in advice], advice
+
+
+def _coverage(page: Page, revision: Mapping[str, Any]) -> None:
+    """A score counts only what was decided; without this line 1.00 would read as a clean bill of health."""
+    counted, advice = _by_weight(revision)
+    labels = [str(row.get("after") or row.get("before") or "unknown") for row in counted]
+    if labels or advice:
+        names = {"met": "met", "unmet": "unmet", "not_applicable": "not applicable", "unknown": "not judged"}
+        told = ", ".join(f"{labels.count(label)} {name}" for label, name in names.items() if label in labels)
+        left = f"; {len(advice)} left to the model, whose opinion does not count" if advice else ""
+        page.paragraph(f"of {len(counted) + len(advice)} principles {len(counted)} decided: {told or 'none'}{left}")
 
 
 def _outcome(page: Page, revision: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
@@ -116,7 +128,7 @@ def _outcome(page: Page, revision: Mapping[str, Any], usage: Mapping[str, Any]) 
     page.heading("Outcome")
     reason = f" ({revision['reason']})" if revision.get("reason") else ""
     page.paragraph(f"{status}{reason}: {STATUS_SENTENCES.get(status, 'no sentence for it')}.")
-    _coverage(page, revision.get("principles") or [])
+    _coverage(page, revision)
     before, after = revision.get("score_before"), revision.get("score_after")
     if before is not None and after is not None:
         page.paragraph(f"score {before:.2f} → {after:.2f} after {revision.get('rounds', 0)} round(s)")

@@ -2,7 +2,9 @@
 
 The rules are split in two halves. Revision and selection get one half; draft and delivered answer are scored by the
 other; then the halves are swapped. A gain on the half that was used is what selection optimised; a gain on the other is
-evidence. Model verdicts are off: the demonstration model's advice decides nothing.
+evidence. Model verdicts are off: the demonstration model's advice decides nothing. The rule on relevance is in neither
+half, since selection refuses a text that turns away from the question whatever principles were asked for; the mean
+relevance of drafts and of delivered texts is reported instead.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from typing import Any
 
 from service.app import create_app
 from service.domain import Conversation, Principle, Turn
-from service.pipeline import Answer, Ask, Kit, Options, revise_answer
+from service.pipeline import Answer, Ask, Kit, Options, judged_turn, revise_answer
 from service.rules import RULES
+from service.rules.relevance import answers_the_question
 from service.scoring import score_points
 from service.settings import Settings
 from service.stages.retrieve import Choice
@@ -32,7 +35,8 @@ async def measure(settings: Settings, asked: Sequence[str]) -> dict[str, Any]:
 
 
 async def _measure(kit: Kit, asked: Sequence[str]) -> dict[str, Any]:
-    ruled = sorted((p for p in kit.retriever.library.principles if p.rule), key=lambda p: p.id)
+    principles = kit.retriever.library.principles
+    ruled = sorted((p for p in principles if p.rule and p.rule != answers_the_question.__name__), key=lambda p: p.id)
     halves = (ruled[0::2], ruled[1::2])
     model = await kit.llm.model()
     rows: list[dict[str, Any]] = []
@@ -41,14 +45,15 @@ async def _measure(kit: Kit, asked: Sequence[str]) -> dict[str, Any]:
             options = Options(choice=Choice(tuple(p.id for p in used), guard=False), trace="full")
             ask = Ask(Conversation.of(("user", question)), model, options, {"temperature": 0}, max_tokens=MAX_TOKENS)
             answer = await revise_answer(ask, kit)
-            rows.append({"question": number} | _row(answer, used, held))
+            rows.append({"question": number} | await _row(kit, answer, used, held))
     return _report(rows, model.id, halves)
 
 
-def _row(answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -> dict[str, Any]:
+async def _row(kit: Kit, answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -> dict[str, Any]:
     work = answer.work
     assert work.draft is not None
     best = work.best or work.draft
+    draft_turn, best_turn = await judged_turn(work, kit, work.draft.text), await judged_turn(work, kit, best.text)
 
     def scores(text: str) -> tuple[float | None, float | None]:
         return _score(work.turn(text), used), _score(work.turn(text), held)
@@ -58,7 +63,8 @@ def _row(answer: Answer, used: Sequence[Principle], held: Sequence[Principle]) -
         "draft": scores(work.draft.text),
         "delivered": scores(best.text),
         "draft_cut_off": work.draft.cut_off,
-        "held": {p.id: (_met(work.turn(work.draft.text), p), _met(work.turn(best.text), p)) for p in held},
+        "held": {p.id: (_met(draft_turn, p), _met(best_turn, p)) for p in held},
+        "relevance": (draft_turn.relevance, best_turn.relevance),
         "draft_words": len(work.draft.text.split()),
         "delivered_words": len(best.text.split()),
         "candidates": [
@@ -108,6 +114,7 @@ def _report(rows: list[dict[str, Any]], model: str, halves: tuple[list[Principle
         "held_out_where_revised": _paired(revised, 1),
         "used_for_selection": _paired(rows, 0),
         "held_out_changes": _by_rule(rows),
+        "relevance": {"all": _relevance(rows), "where_revised": _relevance(revised)},
         "drafts_cut_off": sum(row["draft_cut_off"] for row in rows),
         "words": {
             "draft": round(fmean(row["draft_words"] for row in rows), 1),
@@ -117,6 +124,11 @@ def _report(rows: list[dict[str, Any]], model: str, halves: tuple[list[Principle
         },
         "candidates": {kind: _candidates(rows, kind) for kind in ("edit", "fresh")},
     }
+
+
+def _relevance(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    told = [row["relevance"] for row in rows if None not in row["relevance"]]
+    return {"draft": _mean([draft for draft, _ in told]), "delivered": _mean([best for _, best in told])}
 
 
 def _paired(rows: Sequence[Mapping[str, Any]], which: int) -> dict[str, Any]:

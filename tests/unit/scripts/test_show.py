@@ -66,8 +66,15 @@ def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
 
 
 def test_a_perfect_score_says_how_much_of_it_could_be_judged() -> None:
-    rows = [{"title": "A", "before": "met", "after": "met"}, *({"title": "B", "before": "unknown"} for _ in range(3))]
+    rows = [
+        {"title": "A", "before": "met", "after": "met", "source": "rule"},
+        *({"title": f"B{i}", "before": "unmet", "after": "unmet", "source": "model"} for i in range(3)),
+    ]
     revision = {"status": "draft_passed", "score_before": 1.0, "score_after": 1.0, "principles": rows}
-    text = shown({**COMPLETION, "revision": revision})
-    assert "of 4 principles: 1 met, 0 unmet, 0 not applicable, 3 could not be judged" in text
+    text = shown({**COMPLETION, "revision": {**revision, "critic": "advises"}}, width=100)
+    assert "of 4 principles 1 decided: 1 met; 3 left to the model, whose opinion does not count" in text
+    assert text.index("  A ") < text.index("shown, not counted") < text.index("  B0 ")
+    text = shown({**COMPLETION, "revision": {**revision, "critic": "decides"}}, width=100)
+    assert "of 4 principles 4 decided: 1 met, 3 unmet" in text
+    assert "not counted" not in text
     assert "met every principle" not in text
