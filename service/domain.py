@@ -224,5 +224,11 @@ class Completion:
         return bool(self.message.get("tool_calls") or self.message.get("function_call"))
 
     @property
+    def thinks_unmarked(self) -> bool:
+        """Whether the text began with a thought that only its end gave away (no reasoning parser upstream)."""
+        raw = self.message.get("content")
+        return isinstance(raw, str) and raw != self.text and not raw.lstrip().startswith("<think>")
+
+    @property
     def cut_off(self) -> bool:
         return self.finish_reason == "length"

@@ -164,6 +164,10 @@ class UpstreamLLM:
                 finish = told or finish
                 raw += piece
                 shown = "" if "<think>".startswith(raw.lstrip()) else without_thinking(raw)
+                if not shown.startswith(text):
+                    raise UpstreamError(
+                        "The model server sent a thought as an answer: start it with --reasoning-parser."
+                    )
                 if len(shown) > len(text):
                     yield shown[len(text) :]
                     text = shown
@@ -362,7 +366,11 @@ def _usage(payload: Any) -> Usage:
 
 
 def without_thinking(text: str) -> str:
-    """A reasoning model's thoughts are not its answer; servers without a reasoning parser leave them in the text."""
-    if text.lstrip().startswith("<think>"):
-        return text.partition("</think>")[2].lstrip()
+    """A reasoning model's thoughts are not its answer; servers without a reasoning parser leave them in the text.
+
+    Some chat templates open the thought themselves, so that the text has its end alone.
+    """
+    thought, closed, answer = text.partition("</think>")
+    if thought.lstrip().startswith("<think>") or (closed and "<think>" not in thought):
+        return answer.lstrip()
     return text

@@ -279,6 +279,8 @@ def _may_go_live(work: Work) -> bool:
         and not ask.sampling.get("logprobs")
         and work.best_critique is not None
         and not work.best_critique.blocking
+        and work.draft is not None
+        and not work.draft.thinks_unmarked
     )
 
 

@@ -54,6 +54,12 @@ async def test_a_draft_that_blocks_is_repaired_unseen() -> None:
     assert (answer.text, answer.status, answer.accepted, sent) == (GOOD, "revised", None, [])
 
 
+async def test_a_model_that_thinks_aloud_is_not_streamed_live() -> None:
+    draft = replace(completion(LOOP), message={"role": "assistant", "content": f"He has pain.</think>{LOOP}"})
+    answer, sent = await run("I have a cold", FakeLLM(draft, GOOD, GOOD))
+    assert (answer.text, answer.accepted, sent) == (GOOD, None, [])
+
+
 async def test_a_red_flag_turns_live_off() -> None:
     answer, sent = await run("I have crushing chest pain and my left arm hurts", FakeLLM(LOOP, GOOD, GOOD))
     assert answer.safety_text is not None
