@@ -66,26 +66,30 @@ class SentenceEncoder:
 
 
 class Embedder:
-    """Encodes off the event loop; texts that arrive while a batch is being encoded make up the next one."""
+    """Encodes off the event loop; texts that arrive while a batch is being encoded make up the next one.
+
+    `first` texts, which everything else of an answer waits for, go before the others.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
+        self._first: deque[tuple[str, asyncio.Future[Vectors]]] = deque()
         self._waiting: deque[tuple[str, asyncio.Future[Vectors]]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         self._worker: asyncio.Task[None] | None = None
 
-    async def embed(self, text: str) -> Vectors:
+    async def embed(self, text: str, *, first: bool = False) -> Vectors:
         """Unit vector of shape (dimension,)."""
         future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._waiting.append((text, future))
+        (self._first if first else self._waiting).append((text, future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        while waiting := self._first or self._waiting:  # never both in one batch: the longest text sets its cost
+            batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
             batch = [(text, future) for text, future in batch if not future.done()]  # whoever gave up is not served
             if not batch:
                 continue

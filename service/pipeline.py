@@ -251,11 +251,38 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     work.spent("revise", Usage.sum([c.completion.usage for c in candidates]))
     on_event("recritique")
     with work.clock("recritique"):
-        turns = await asyncio.gather(*(judged_turn(work, kit, c.completion.text) for c in candidates))
-        critiques = await asyncio.gather(*(_judge(work, kit, turn) for turn in turns))
-    work.spent("recritique", Usage.sum([c.usage for c in critiques]))
-    flaws = [_flaw(work, kit, *each, principles) for each in zip(candidates, turns, strict=True)]
-    return _accept(work, kit, candidates, critiques, flaws)
+        judged = await asyncio.gather(*(_judge_candidate(work, kit, c, principles) for c in candidates))
+    work.spent("recritique", Usage.sum([j.critique.usage for j in judged if j.critique]))
+    return _accept(work, judged)
+
+
+async def _judge_candidate(work: Work, kit: Kit, candidate: Candidate, principles: Sequence[Principle]) -> Judged:
+    """Judges what can still win, and whatever has gone out: verdicts on a text without a chance cost as much as others."""
+    assert work.best_critique is not None
+    flaw = _flaw(work, kit, candidate, principles)
+    if flaw and not work.sent:
+        return Judged(candidate, None, flaw)
+    turn = await judged_turn(work, kit, candidate.completion.text)
+    flaw = flaw or ("off_topic" if answers_the_question(turn) == "unmet" else None)
+    if flaw and not work.sent:
+        return Judged(candidate, None, flaw)
+    judged = await _judge(work, kit, turn)
+    return Judged(candidate, judged, flaw or refusal(judged, work.best_critique, margin=kit.revision.margin))
+
+
+def _flaw(work: Work, kit: Kit, candidate: Candidate, principles: Sequence[Principle]) -> Flaw | None:
+    """What no score makes up for, whichever principles were asked for."""
+    completion = candidate.completion
+    if completion.calls_tools:
+        return "tool_call"
+    if not completion.text.strip():
+        return "empty"
+    if completion.cut_off:
+        return "cut_off"
+    if not _well_formed(work.ask, completion.text):
+        return "wrong_format"
+    echo = echoes(completion.text, candidate.kind, principles, kit.critic.prompts, work.ask.conversation)
+    return "echoes_request" if echo else None
 
 
 async def _judge(work: Work, kit: Kit, turn: Turn) -> Critique:
@@ -295,27 +322,7 @@ async def _write_live(
     return await write_live(planned, work.ask.model, params, kit.llm, matches=work.matches, turn=work.turn, send=send)
 
 
-def _flaw(work: Work, kit: Kit, candidate: Candidate, turn: Turn, principles: Sequence[Principle]) -> Flaw | None:
-    if not _well_formed(work.ask, turn.answer):
-        return "wrong_format"
-    if echoes(turn.answer, candidate.kind, principles, kit.critic.prompts, work.ask.conversation):
-        return "echoes_request"
-    return "off_topic" if answers_the_question(turn) == "unmet" else None
-
-
-def _accept(
-    work: Work,
-    kit: Kit,
-    candidates: Sequence[Candidate],
-    critiques: Sequence[Critique],
-    flaws: Sequence[Flaw | None],
-) -> bool:
-    best_critique = work.best_critique
-    assert best_critique is not None
-    judged = [
-        Judged(c, k, refusal(c, k, best_critique, margin=kit.revision.margin, flaw=flaw))
-        for c, k, flaw in zip(candidates, critiques, flaws, strict=True)
-    ]
+def _accept(work: Work, judged: Sequence[Judged]) -> bool:
     winner = select(judged)
     work.judged += [
         Judged(j.candidate, j.critique, "beaten" if j.outcome == "accepted" and i != winner else j.outcome)
@@ -405,6 +412,7 @@ def _sent(work: Work) -> Answer:
     if not work.judged:
         raise UpstreamTimeout("The answer was not finished before the deadline.")
     (judged,) = work.judged
+    assert judged.critique is not None
     if judged.critique.blocking:
         raise AnswerBlocked("The answer that was sent fails a principle that withholds an answer: discard it.")
     if work.ask.options.strict and judged.outcome != "accepted":

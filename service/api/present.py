@@ -116,8 +116,8 @@ def revision_of(answer: Answer, *, demonstration: bool) -> dict[str, Any] | None
                 "text": judged.candidate.completion.text,
                 "finish_reason": judged.candidate.completion.finish_reason,
                 "outcome": judged.outcome,
-                "score": _rounded(judged.critique.score),
-                "verdicts": [verdict_of(v) for v in judged.critique.verdicts],
+                "score": _rounded(judged.critique.score if judged.critique else None),
+                "verdicts": [verdict_of(v) for v in judged.critique.verdicts] if judged.critique else [],
             }
             for judged in work.judged
         ]

@@ -3,8 +3,8 @@
 A small model that is asked to repair its answer often turns to stock phrases ("I'm here to help. What can I do for
 you?") or talks about the request to repair. Such texts break no other rule, since they say nothing.
 
-The bounds were set on K-QA: of 103 physicians' answers the least similar to its own question had 0.37, of answers to
-other questions 93 % were below 0.3. docs/reference/rules.md has the figures on pairs that were written without a look at
+The bounds were set on K-QA: of 103 physicians' answers the least similar to its own question had 0.33, of answers to
+other questions 94 % were below 0.3. docs/reference/rules.md has the figures on pairs that were written without a look at
 this rule. They hold for all-MiniLM-L6-v2 and English, so the rule is silent about everything else.
 """
 

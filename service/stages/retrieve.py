@@ -15,7 +15,7 @@ from service.errors import PrincipleNotFound
 
 log = logging.getLogger("clinalign")
 
-ANSWER_CHARS = 600  # what an answer is about shows in its beginning; all 256 tokens cost half as much again
+ANSWER_CHARS = 300  # what an answer is about shows in its beginning; all of it costs three times as much
 
 # A danger that was found by pattern must be answered for, whatever the vectors say.
 RULES_OF_FLAG: dict[FlagKind, Collection[str]] = {
@@ -85,7 +85,7 @@ async def retrieve(
         if retriever.index is None or retriever.embedder is None:
             raise RuntimeError("no index")
         async with asyncio.timeout(retriever.timeout_s):
-            vector = await retriever.embedder.embed(query_text(conversation))
+            vector = await retriever.embedder.embed(query_text(conversation), first=True)
         found = retriever.index.search(vector, choice.top_k, Filters(choice.include, choice.exclude))
         matches, facets, failed = found.matches, found.facets, False
     except Exception as error:  # noqa: BLE001 - whatever broke, the core principles stand in, and the answer is marked

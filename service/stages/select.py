@@ -6,37 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.domain import Completion
 from service.stages.critique import Critique
 from service.stages.revise import Candidate
 
-Flaw = Literal["wrong_format", "off_topic", "echoes_request"]
-Refusal = Literal["accepted", "empty", "cut_off", "tool_call", "unverified", "blocking", "not_better", "beaten"] | Flaw
+Flaw = Literal["tool_call", "empty", "cut_off", "wrong_format", "echoes_request", "off_topic"]
+Refusal = Literal["unverified", "blocking", "not_better", "accepted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A text with its critique, and what became of it."""
+    """A text, its critique (None where a flaw made one needless), and what became of it."""
 
     candidate: Candidate
-    critique: Critique
-    outcome: Refusal
+    critique: Critique | None
+    outcome: Flaw | Refusal | Literal["beaten"]
 
 
-def refusal(candidate: Candidate, critique: Critique, best: Critique, *, margin: float, flaw: Flaw | None) -> Refusal:
-    """Why a candidate cannot replace the best text so far, or `accepted`. A tie keeps what is there.
-
-    `flaw` is what no score makes up for, whichever principles were asked for.
-    """
-    completion: Completion = candidate.completion
-    if completion.calls_tools:
-        return "tool_call"
-    if not completion.text.strip():
-        return "empty"
-    if completion.cut_off:
-        return "cut_off"
-    if flaw:
-        return flaw
+def refusal(critique: Critique, best: Critique, *, margin: float) -> Refusal:
+    """Why a candidate's verdicts keep it from replacing the best text so far, or `accepted`. A tie keeps what is there."""
     if critique.doubt or critique.score is None:
         return "unverified"
     if critique.blocking:
@@ -48,11 +35,9 @@ def refusal(candidate: Candidate, critique: Critique, best: Critique, *, margin:
 
 def select(judged: Sequence[Judged]) -> int | None:
     """Index of the best accepted candidate: highest score, then fewest tokens, then first. None when there is none."""
-    accepted = [i for i, each in enumerate(judged) if each.outcome == "accepted"]
-    if not accepted:
-        return None
-
-    def rank(i: int) -> tuple[float, int, int]:
-        return (-(judged[i].critique.score or 0.0), judged[i].candidate.completion.usage.completion_tokens, i)
-
-    return min(accepted, key=rank)
+    ranked = [
+        (-(each.critique.score or 0.0), each.candidate.completion.usage.completion_tokens, i)
+        for i, each in enumerate(judged)
+        if each.outcome == "accepted" and each.critique
+    ]
+    return min(ranked)[-1] if ranked else None

@@ -72,6 +72,18 @@ async def test_a_text_is_its_vector(embedder: Embedder, encoder: GatedEncoder) -
     assert (vector.shape, vector.tolist()) == ((1,), [4.0])
 
 
+async def test_what_others_wait_for_goes_first_and_alone(embedder: Embedder, encoder: GatedEncoder) -> None:
+    tasks = ask(embedder, "a")
+    await encoder.wait_begun()
+    tasks += ask(embedder, "bb", "ccc")
+    tasks.append(asyncio.create_task(embedder.embed("dddd", first=True)))
+    await asyncio.sleep(0)  # all are in the queue
+    for _ in range(3):
+        encoder.permits.release()
+    assert await lengths(tasks) == [1, 2, 3, 4]
+    assert encoder.batches == [["a"], ["dddd"], ["bb", "ccc"]]
+
+
 async def test_what_arrives_while_a_batch_is_encoded_makes_up_the_next(
     embedder: Embedder, encoder: GatedEncoder
 ) -> None:

@@ -53,7 +53,7 @@ async def test_a_candidate_that_turns_away_from_the_question_never_wins() -> Non
     answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(LOOP, EVASION, EVASION)))
     assert (answer.text, answer.status) == (LOOP, "draft_kept")
     assert {j.outcome for j in answer.work.judged} == {"off_topic"}
-    assert all(j.critique.score is not None for j in answer.work.judged)
+    assert all(j.critique is None for j in answer.work.judged)  # no verdict is spent on what cannot win
 
 
 async def test_nor_where_other_principles_were_named() -> None:
