@@ -56,8 +56,8 @@ def evaluate(file: Path, index: PrincipleIndex, encoder: Encoder, k: int = 8) ->
     return {
         "facets": {name: _scored(rows) for name, rows in pairs.items()},
         "emergency": {
-            "recall": _share(emergencies["emergent"]),
-            "false_alarm": _share(emergencies["non-emergent"]),
+            "recall": share(emergencies["emergent"]),
+            "false_alarm": share(emergencies["non-emergent"]),
             "n": len(emergencies["emergent"]) + len(emergencies["non-emergent"]),
         },
         "timings_ms": {
@@ -103,7 +103,7 @@ def _scored(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     return {"macro_f1": round(macro_f1(pairs), 3), "low": round(low, 3), "high": round(high, 3), "n": len(pairs)}
 
 
-def _share(hits: Sequence[bool]) -> float | None:
+def share(hits: Sequence[bool]) -> float | None:
     return round(sum(hits) / len(hits), 3) if hits else None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from principles_index.embed import Vectors
-from principles_index.evaluate import is_emergency, macro_f1
+from principles_index.evaluate import is_emergency, macro_f1, share
 from principles_index.facets import FacetModel
 from principles_index.index import PrincipleIndex
 from principles_index.ranking import Ranker
@@ -61,13 +61,13 @@ def rates(results: Sequence[HeldOut]) -> dict[str, float | None]:
     """`hit`, the macro F1 of each facet, and how often urgent and harmless messages retrieve an emergency principle."""
     hits = [r.hit for r in results if r.hit is not None]
     return {
-        "hit": _share(hits),
+        "hit": share(hits),
         **{
             name: macro_f1([(getattr(r.exemplar, name), getattr(r.facets, name)) for r in results])
             for name in FACET_VALUES
         },
-        "recall": _share([r.emergency for r in results if r.exemplar.urgency == "emergent"]),
-        "false_alarm": _share([r.emergency for r in results if r.exemplar.urgency == "non-emergent"]),
+        "recall": share([r.emergency for r in results if r.exemplar.urgency == "emergent"]),
+        "false_alarm": share([r.emergency for r in results if r.exemplar.urgency == "non-emergent"]),
     }
 
 
@@ -88,7 +88,3 @@ def table(index: PrincipleIndex) -> str:
         if group
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _share(hits: Sequence[bool]) -> float | None:
-    return sum(hits) / len(hits) if hits else None
