@@ -56,8 +56,8 @@ def evaluate(file: Path, index: PrincipleIndex, encoder: Encoder, k: int = 8) ->
     return {
         "facets": {name: _scored(rows) for name, rows in pairs.items()},
         "emergency": {
-            "recall": share(emergencies["emergent"]),
-            "false_alarm": share(emergencies["non-emergent"]),
+            "recall": _rounded(share(emergencies["emergent"])),
+            "false_alarm": _rounded(share(emergencies["non-emergent"])),
             "n": len(emergencies["emergent"]) + len(emergencies["non-emergent"]),
         },
         "timings_ms": {
@@ -104,7 +104,11 @@ def _scored(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def share(hits: Sequence[bool]) -> float | None:
-    return round(sum(hits) / len(hits), 3) if hits else None
+    return sum(hits) / len(hits) if hits else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _milliseconds(seconds: Sequence[float], percentile: float) -> float | None:
