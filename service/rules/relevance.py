@@ -12,11 +12,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from service.domain import Turn
+from service.domain import Conversation, Turn
 from service.rules.text import asks_for_a_text, in_english, words
 
 _MET, _UNMET, _UNMET_SHORT = 0.40, 0.30, 0.15
 _SHORT = 12  # words; "Yes, that is safe." is an answer although it names nothing
+# Words that name no subject: "hi", "can you help me?", "ok thanks".
+_BARE = frozenset(
+    "a about all also am an and any anyone are as ask at be been but by can could did do does for from get give go got "
+    "had has have he hello help her here hey hi him his how i if in is it its just know last let like may me more much "
+    "my need no not now of oh ok okay on one or our please question questions really right she so some something sorry "
+    "sure tell than thank thanks that the their them then there these they thing things this to too up us very want was "
+    "we well were what when where which who why will with would yeah yes you your anything advice someone today again "
+    "good great morning evening afternoon day u r im ive dont whats hows thx ty pls".split()
+)
 
 
 def answers_the_question(turn: Turn) -> Literal["met", "unmet"] | None:
@@ -24,8 +33,18 @@ def answers_the_question(turn: Turn) -> Literal["met", "unmet"] | None:
     told = turn.relevance
     if told is None or turn.red_flags or turn.answer.lstrip().startswith(("{", "[")) or not in_english(turn):
         return None
+    if not _names_a_subject(turn.conversation):
+        return None
     if told >= _MET:
         return "met"
     if told >= (_UNMET_SHORT if len(words(turn.answer)) < _SHORT else _UNMET) or asks_for_a_text(turn):
         return None
     return "unmet"
+
+
+def _names_a_subject(conversation: Conversation) -> bool:
+    """Whether the user's own words say what an answer must be about: a greeting does not, nor does a short reply to what
+    the assistant said ("yes", "say that in simpler words")."""
+    if any(m.role == "assistant" for m in conversation.messages) and len(words(conversation.last_user_text)) < _SHORT:
+        return False
+    return any(len(word) > 1 and word not in _BARE for text in conversation.user_texts for word in words(text))
