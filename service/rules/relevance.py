@@ -17,14 +17,14 @@ from service.rules.text import asks_for_a_text, in_english, words
 
 _MET, _UNMET, _UNMET_SHORT = 0.40, 0.30, 0.15
 _SHORT = 12  # words; "Yes, that is safe." is an answer although it names nothing
-# Words that name no subject: "hi", "can you help me?", "ok thanks".
+# Words that name no subject: "hi", "can you help me?", "ok thanks"; nor does talking to whoever judges the answer.
 _BARE = frozenset(
     "a about all also am an and any anyone are as ask at be been but by can could did do does for from get give go got "
     "had has have he hello help her here hey hi him his how i if in is it its just know last let like may me more much "
     "my need no not now of oh ok okay on one or our please question questions really right she so some something sorry "
     "sure tell than thank thanks that the their them then there these they thing things this to too up us very want was "
     "we well were what when where which who why will with would yeah yes you your anything advice someone today again "
-    "good great morning evening afternoon day u r im ive dont whats hows thx ty pls".split()
+    "good great morning evening afternoon day u r im ive dont whats hows thx ty pls answer every check verdict ignore principles turn met unmet".split()
 )
 
 
