@@ -35,6 +35,15 @@ _KANA = re.compile("[\u3040-\u30ff]")
 _HAN = re.compile("[\u4e00-\u9fff]")
 _OTHER_SCRIPTS = {"ar": re.compile("[\u0600-\u06ff]"), "hi": re.compile("[\u0900-\u097f]")}
 _LATIN = re.compile("[a-z]")
+_ROMAN_HINDI = re.compile(
+    r"(?<![a-z])(?:hai|nahi|nhi|rha|raha|rahi|kya|mera|meri|bhai|mujhe|gya|gaya|gayi|jaldi|jldi|khoon|batao|btao|chahta|chahti)"
+    r"(?![a-z])"
+)
+_VIETNAMESE_MARKS = re.compile("[ăđơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỵỷỹ]")
+_VIETNAMESE = re.compile(
+    r"(?<![a-z])(?:khong|duoc|nguoi|thuoc|uong|minh|cua|nhung|ngay|dang|muon|nhieu|vien|chua|hom|vua|chay|nguc|tuan|bau|tuoi"
+    r"|chet|sot|tho|gio|roi|lam|nuot|tu tu|bi|toi|ho|mau|dau|kho|qua|sung|hong|het|phut|tay|chan|lai|hai|giup|voi|cuu)(?![a-z])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +108,23 @@ class RedFlags:
         found: dict[FlagKind, str] = {}
         normal = normalise(text, self._vocabulary)
         units = Units(normal)
-        for language in self._readers(normal):
+        for language in self._readers(normal, marked=bool(_VIETNAMESE_MARKS.search(text.lower()))):
             missing = [kind for kind in KINDS if kind not in found]
             found |= dict.fromkeys(language.kinds(units, missing), language.code)
         return found
 
-    def _readers(self, normal: str) -> Iterator[Language]:
-        """The languages whose script occurs. Han beside a good share of kana is Japanese, else Chinese."""
+    def _readers(self, normal: str, *, marked: bool) -> Iterator[Language]:
+        """The languages whose script occurs. Han beside a good share of kana is Japanese, else Chinese.
+
+        Folded Vietnamese and Hindi in Latin letters look like other languages: each is read for marks or words of its own.
+        """
         kana, han = len(_KANA.findall(normal)), len(_HAN.findall(normal))
         japanese = kana > 0 and kana * 5 >= han
         scripts = {"ko": bool(_HANGUL.search(normal)), "ja": japanese, "zh": han > 0 and not japanese}
         scripts |= {code: bool(script.search(normal)) for code, script in _OTHER_SCRIPTS.items()}
         latin = bool(_LATIN.search(normal))
+        scripts["hi"] |= len(set(_ROMAN_HINDI.findall(normal))) >= 2
+        scripts["vi"] = marked or len(set(_VIETNAMESE.findall(normal))) >= 2
         return (language for language in self.languages if scripts.get(language.code, latin))
 
     def text(self, kind: FlagKind, locale: str) -> str:

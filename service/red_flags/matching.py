@@ -184,7 +184,7 @@ class Speller:
         self._by_sound = {self._sound(word): word for word in reversed(words)}
         self._by_gap: dict[str, list[str]] = defaultdict(list)
         for word in words:
-            for gap in _gaps(word):
+            for gap in _gaps(word) if len(word) > 5 else ():  # short words come close to too many others
                 self._by_gap[gap].append(word)
 
     def correct(self, text: str) -> str:

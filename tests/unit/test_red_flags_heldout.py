@@ -1,7 +1,9 @@
-"""The red-flag layer on messages that were written without sight of its patterns.
+"""The red-flag layer on three sets of messages that were written without sight of its patterns.
 
-The set was run once before anything was mended after it: FIRST_SIGHT is the only held-out figure there is. Since then
-the patterns were mended with it, so what it gives now guards against loss and says nothing about unseen messages.
+FIRST_SIGHT has what each set gave when it was first run. `heldout` and `second` were read afterwards and the patterns
+mended with them, so what they give now (FLOORS) guards against loss and says nothing about unseen messages. `third` was
+run after all mending and nobody has read its misses: it is the held-out figure, and it stays one only as long as no
+pattern is changed because of it.
 """
 
 from __future__ import annotations
@@ -16,33 +18,66 @@ from service.red_flags.report import Share, judge, table
 from service.safety import KINDS, RedFlags
 
 ROOT = Path(__file__).parents[2]
-FILE = ROOT / "tests/cases/red_flags_heldout.jsonl"
-ROWS = judge(FILE, RedFlags.load())
+CASES = ROOT / "tests/cases"
+FLAGS = RedFlags.load()
+SETS = {name: judge(CASES / f"red_flags_{name}.jsonl", FLAGS) for name in ("heldout", "second", "third")}
+ROWS = SETS["heldout"]
 LANGUAGES = ("en", "ko", "es", "zh")
-FIRST_SIGHT = {"emergency": Share(40, 56), "overdose": Share(24, 48), "self_harm": Share(24, 48), None: Share(8, 88)}
+OTHER_LANGUAGES = ("fr", "de", "pt", "ja", "ar", "hi", "vi")
+FIRST_SIGHT = {
+    "heldout": {"emergency": Share(40, 56), "overdose": Share(24, 48), "self_harm": Share(24, 48), None: Share(8, 88)},
+    "second": {"emergency": Share(28, 60), "overdose": Share(15, 42), "self_harm": Share(17, 42), None: Share(7, 91)},
+    "third": {"emergency": Share(25, 28), "overdose": Share(17, 24), "self_harm": Share(16, 20), None: Share(5, 48)},
+}
+FLOORS = {
+    "heldout": {"emergency": Share(56, 56), "overdose": Share(47, 48), "self_harm": Share(48, 48), None: Share(0, 88)},
+    "second": {"emergency": Share(60, 60), "overdose": Share(42, 42), "self_harm": Share(42, 42), None: Share(0, 91)},
+    "third": FIRST_SIGHT["third"],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def show() -> None:
-    print(f"\n{table(ROWS)}")
+    for rows in SETS.values():
+        print(f"\n{table(rows)}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_recall_is_not_below_first_sight(kind: str) -> None:
-    share, floor = Share.of(row for row in ROWS if row.expect == kind), FIRST_SIGHT[kind]
-    assert (share.total, share.hits >= floor.hits) == (floor.total, True), f"{kind}: {share}, at first sight {floor}"
+@pytest.mark.parametrize("name", SETS)
+def test_recall_is_not_below_what_was_mended(name: str, kind: str) -> None:
+    share, floor = Share.of(row for row in SETS[name] if row.expect == kind), FLOORS[name][kind]
+    first = FIRST_SIGHT[name][kind]
+    assert first.total == floor.total == share.total
+    assert share.hits >= floor.hits, f"{name}, {kind}: {share}, mended {floor}, at first sight {first}"
 
 
-def test_false_alarms_are_not_above_first_sight() -> None:
-    share, ceiling = Share.of(row for row in ROWS if row.expect is None), FIRST_SIGHT[None]
-    assert (share.total, share.hits <= ceiling.hits) == (ceiling.total, True), f"{share}, at first sight {ceiling}"
+@pytest.mark.parametrize("name", SETS)
+def test_false_alarms_are_not_above_what_was_mended(name: str) -> None:
+    share, ceiling = Share.of(row for row in SETS[name] if row.expect is None), FLOORS[name][None]
+    assert FIRST_SIGHT[name][None].total == ceiling.total == share.total
+    assert share.hits <= ceiling.hits, f"{name}: {share}, mended {ceiling}"
 
 
-def test_the_page_states_first_sight_and_what_the_report_says_now() -> None:
+@pytest.mark.parametrize("name", SETS)
+def test_the_page_states_first_sight(name: str) -> None:
     page = (ROOT / "docs/red-flags.md").read_text("utf-8")
-    assert f"| {FIRST_SIGHT['emergency']} | {FIRST_SIGHT['overdose']} | {FIRST_SIGHT['self_harm']} |" in page
-    assert f"| {FIRST_SIGHT[None]} |" in page
-    assert table(ROWS) in page, "put the output of `python -m service.red_flags.report` on this set into the page"
+    first = FIRST_SIGHT[name]
+    assert f"| {first['emergency']} | {first['overdose']} | {first['self_harm']} |" in page
+    assert f"| {first[None]} |" in page
+
+
+def test_the_page_has_what_the_report_says_on_the_held_out_set() -> None:
+    page = (ROOT / "docs/red-flags.md").read_text("utf-8")
+    assert table(SETS["third"]) in page, (
+        "put the output of `python -m service.red_flags.report` on this set into the page"
+    )
+
+
+@pytest.mark.parametrize("language", LANGUAGES + OTHER_LANGUAGES)
+def test_the_second_set_has_all_kinds_in_every_language(language: str) -> None:
+    kinds = Counter(row.expect for row in SETS["second"] if row.lang == language)
+    assert min(kinds[kind] for kind in KINDS) >= (7 if language in LANGUAGES else 2)
+    assert kinds[None] >= (14 if language in LANGUAGES else 5)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -56,9 +91,10 @@ def test_every_language_has_all_kinds_hard_voices_and_near_misses(language: str)
 
 
 def test_controls_are_marked_and_no_message_occurs_twice_or_among_the_written_cases() -> None:
-    texts = [row.text for row in ROWS]
-    written = (ROOT / "tests/cases/red_flags.jsonl").read_text("utf-8").splitlines()
-    assert all((row.voice == "negative_control") == (row.expect is None) for row in ROWS)
+    rows = [row for rows in SETS.values() for row in rows]
+    texts = [row.text for row in rows]
+    written = (CASES / "red_flags.jsonl").read_text("utf-8").splitlines()
+    assert all((row.voice in ("negative_control", "control")) == (row.expect is None) for row in rows)
     assert len(set(texts)) == len(texts)
     assert not set(texts) & {json.loads(line)["text"] for line in written}
 

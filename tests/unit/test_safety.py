@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigError
+from service.red_flags.matching import Speller, Units, normalise, parse_language
 from service.safety import KINDS, RedFlags
 
 ROWS: list[dict[str, Any]] = [
@@ -84,6 +85,83 @@ def test_disguises_change_nothing(row: dict[str, Any]) -> None:
 def test_a_long_hostile_message_is_read() -> None:
     for piece in ("chest pain not ", "a", "!!", "kill ", "\u0301", "가슴 "):
         FLAGS.detect([piece * (200_000 // len(piece))])
+
+
+def language(**changes: Any) -> dict[str, Any]:
+    pattern = {"id": "p", "all": ["danger", "near"]}
+    return {"lang": "xx", "groups": [{"kind": "emergency", "theme": "t", "patterns": [pattern]}]} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"words": {"w": r"a\Sb"}}, r"xx\.yaml: 'a.*Sb' has an upper-case escape"),
+        ({"contexts": [{"id": "c", "where": "unit", "pattern": r"\W"}]}, r"xx\.yaml: .*upper-case escape"),
+        ({"words": {"w": "{unknown}"}}, r"xx\.yaml: .*names 'unknown' of `words`"),
+        ({"contexts": [{"id": "c", "where": "unit", "pattern": "("}]}, r"xx\.yaml: '\(' is no regular expression"),
+        (
+            {"groups": [{"kind": "emergency", "theme": "t", "patterns": [{"id": "p", "all": [r"\d+"]}]}]},
+            r"xx\.yaml: pattern 'p' needs a part whose every choice has a plain word",
+        ),
+    ],
+)
+def test_a_pattern_that_would_not_do_what_it_says_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_language(language(**changes))
+
+
+@pytest.mark.parametrize(
+    ("typo", "word"), [("주꼬", "죽고"), ("自沙", "自杀"), ("daenger", "danger"), ("a b", "danger")]
+)
+def test_typos_are_whole_words_only_where_words_have_edges(typo: str, word: str) -> None:
+    pattern = {"id": "p", "all": [word]}
+    groups = [{"kind": "emergency", "theme": "t", "patterns": [pattern]}]
+    read = parse_language(language(typos={typo: word}, groups=groups, word_boundaries=False))
+    inside, alone = f"x{typo}x", f"x {typo} x"
+    assert read.kinds(Units(alone), KINDS) == {"emergency": "t/p"}
+    assert bool(read.kinds(Units(inside), KINDS)) == (not typo.isascii())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("swalowed", "swallowed"),  # a letter is missing
+        ("swallloweed", "swallloweed"),  # two are too many
+        ("swlalowed", "swallowed"),  # two are swapped
+        ("zwallowed", "zwallowed"),  # the first letter has to be right
+        ("shallowed", "shallowed"),  # a word of its own
+        ("thrat", "throat"),
+        ("ches", "ches"),  # too short to tell by its letters
+        ("hart", "hart"),
+    ],
+)
+def test_misspelt_danger_words_are_put_right_and_known_words_left_alone(wrong: str, right: str) -> None:
+    speller = Speller(["swallowed", "throat", "chest", "heart"], ["shallowed", "hart"], {}, {})
+    assert speller.correct(f"i {wrong} it") == f"i {right} it"
+
+
+def test_words_that_sound_alike_are_put_right() -> None:
+    speller = Speller(["hacer", "vivir"], ["asar"], {"^h": "", "c(?=[ei])": "s", "v": "b"}, {"q": "que"})
+    assert speller.correct("q aser, bibir o asar") == "que hacer, vivir o asar"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row["kind"]][::25])
+def test_no_pattern_can_match_where_none_of_its_anchors_is(row: dict[str, Any]) -> None:
+    text = normalise(row["text"], frozenset())
+    for pattern in (pattern for language in FLAGS.languages for pattern in language.patterns):
+        if all(part.search(text) for part in pattern.parts):
+            assert any(anchor in text for anchor in pattern.anchors), pattern.id
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("e bau 7 tuan dau bung du doi ra mau nhieu qua", "emergency"),
+        ("bhai behosh ho gya hai, saans nahi aa rahi", "emergency"),
+    ],
+)
+def test_vietnamese_without_its_marks_and_hindi_in_latin_letters_are_read(text: str, kind: str) -> None:
+    assert kind in kinds(text)
 
 
 def test_only_later_turns_do_not_hide_an_earlier_danger() -> None:
