@@ -12,7 +12,12 @@ from scripts.child import free_port, port_is_free
 from scripts.common import Failure
 
 DEFAULT_PORT = 8080
-DEFAULT_QUESTION = "Can I give my 8-year-old aspirin for a fever?"
+# Questions whose drafts a reader sees to be bad and whose repairs to be better. Processors round differently, and with
+# that what the demonstration model writes differs: the second is asked where the first had nothing to repair.
+EXAMPLES = (
+    "What are the symptoms of an ear infection? As a numbered list, please.",
+    "What are the symptoms of hay fever? As a numbered list, please.",
+)
 NEEDS_GB = 5.5  # vLLM 4.7 with a 2 GiB KV cache, the gateway 0.7
 NEEDS_GB_SMALL = 4.5  # with a 1 GiB KV cache
 
@@ -23,7 +28,7 @@ class Plan:
     vllm_port: int
     model: str | None
     upstream_url: str | None
-    question: str
+    questions: tuple[str, ...]
     once: bool
     vllm_args: tuple[str, ...]
     api_key: str
@@ -48,7 +53,7 @@ class Plan:
             vllm_port=vllm_port or free_port(),
             model=env.get("MODEL", "").strip() or None,
             upstream_url=_upstream(env.get("UPSTREAM_URL", "").strip()),
-            question=env.get("QUESTION", "").strip() or DEFAULT_QUESTION,
+            questions=(question,) if (question := env.get("QUESTION", "").strip()) else EXAMPLES,
             once=env.get("ONCE", "").strip().lower() in ("1", "true", "yes"),
             vllm_args=tuple(shlex.split(env.get("VLLM_ARGS", ""))),
             api_key=env.get("API_KEY", "") or "none",

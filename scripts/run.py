@@ -1,4 +1,4 @@
-"""`make run`: vLLM, the index and the gateway; one real question, shown with its evidence; then serves until Ctrl-C.
+"""`make run`: vLLM, the index and the gateway; a real question, shown with its evidence; then serves until Ctrl-C.
 
 PORT, VLLM_PORT, MODEL, VLLM_ARGS, UPSTREAM_URL, QUESTION, API_KEY and ONCE=1 change what it does; every CLINALIGN_*
 setting reaches the gateway.
@@ -113,12 +113,24 @@ def check_upstream(url: str) -> None:
 
 
 def ask(plan: Plan, gateway: Child, servers: tuple[Child, ...]) -> None:
-    """Sends the example question as any client would and prints what comes back. Raises Failure."""
+    """Asks the examples, as any client would, until one was repaired, and prints that or the last. Raises Failure."""
     url = f"http://127.0.0.1:{plan.port}/v1"
     client = openai.OpenAI(base_url=url, api_key=plan.api_key, timeout=ANSWER_S, max_retries=0)
+    for question in plan.questions:
+        answer = _answered(client, plan, question, gateway, servers)
+        status = (answer.get("revision") or {}).get("status")
+        if status == "revised" or question == plan.questions[-1]:
+            show_answer(Page(), question, answer, demonstration=plan.demonstration)
+            return
+        print(f"Nothing was repaired in the answer to {question!r} ({status}).")
+
+
+def _answered(
+    client: openai.OpenAI, plan: Plan, question: str, gateway: Child, servers: tuple[Child, ...]
+) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     with Step("Asking one question, as any OpenAI client would") as step:
-        worker = threading.Thread(target=_ask, args=(client, plan, outcome), daemon=True)
+        worker = threading.Thread(target=_ask, args=(client, plan, question, outcome), daemon=True)
         worker.start()
         while worker.is_alive():
             for server in servers:
@@ -127,17 +139,18 @@ def ask(plan: Plan, gateway: Child, servers: tuple[Child, ...]) -> None:
             worker.join(POLL_S)
         if "error" in outcome:
             raise Failure(f"The question was not answered: {outcome['error']} (see {shown(gateway.log)}).")
-    show_answer(Page(), plan.question, outcome["answer"], demonstration=plan.demonstration)
+    answer: dict[str, Any] = outcome["answer"]
+    return answer
 
 
-def _ask(client: openai.OpenAI, plan: Plan, outcome: dict[str, Any]) -> None:
+def _ask(client: openai.OpenAI, plan: Plan, question: str, outcome: dict[str, Any]) -> None:
     # Left alone, the demonstration model rambles on for a minute.
     short: dict[str, Any] = {"max_tokens": 256, "temperature": 0} if plan.demonstration else {}
     try:
         model = client.models.list().data[0].id
         answer = client.chat.completions.create(
             model=model,
-            messages=[{"role": "user", "content": plan.question}],
+            messages=[{"role": "user", "content": question}],
             extra_body={"revision": {"trace": "full"}},
             **short,
         )

@@ -137,7 +137,7 @@ class Facets:
 class Match:
     """A principle chosen for a conversation. `similarity` is the cosine of its best vector, `reason` why it was chosen.
 
-    `core`: a blocking principle whose rule costs nothing, so it is checked whatever was retrieved, by its rule alone.
+    `core`: a principle whose rule costs nothing, so it is checked whatever was retrieved, by its rule alone.
     """
 
     principle: Principle

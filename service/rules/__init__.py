@@ -91,8 +91,9 @@ BLOCKING_RULES = frozenset(
     }
 )
 
-# Those of them that forbid: once unmet up to the end of a sentence, nothing that follows makes it good. A live stream
-# checks these before each sentence leaves; the others demand that something be said, which only a whole text can show.
+# Those of them that forbid: once unmet up to the end of a sentence, hardly anything that follows makes it good (a warning
+# that comes only after a plain mention can). A live stream checks these before each sentence leaves; the others demand
+# that something be said, which only a whole text can show.
 PROHIBITIONS = frozenset(
     {
         "no_wait_in_emergency",

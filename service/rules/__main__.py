@@ -3,7 +3,8 @@
 A case is a line of `FOLDER/<rule>.jsonl`: what the user wrote (a text or a list of turns), the answer, the language,
 the red flags, the relevance where a rule needs it, and the outcome that a careful reader expects: "met", "unmet", or
 null where a rule should abstain. `set` says how the case came about (docs/reference/rules.md): "written" with the rule
-where it is left out, "heldout" or "fresh" without a look at it.
+where it is left out, "heldout", "fresh", "third" or "fourth" without a look at it. `known_miss` marks a case that the rule fails and
+is not to be bent for: the table counts it like any other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from service.domain import Conversation, Message, Turn
 from service.rules import RULES, Rule
 
 CASES = Path("tests/cases/rules")
-SETS = ("written", "heldout", "fresh")
+SETS = ("written", "heldout", "fresh", "third", "fourth")
 Expected = str | None
 
 
@@ -31,6 +32,7 @@ class Case:
     note: str
     line: int
     set: str = "written"
+    known_miss: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def _case(row: dict[str, object], line: int) -> Case:
     near = row.get("relevance")
     assert near is None or isinstance(near, float), f"line {line}"
     turn = Turn(conversation, str(row["answer"]), None if lang is None else str(lang), frozenset(flags), near)
-    return Case(turn, None if expect is None else str(expect), str(row.get("note", "")), line, kind)
+    missed = row.get("known_miss") is True
+    return Case(turn, None if expect is None else str(expect), str(row.get("note", "")), line, kind, missed)
 
 
 def score(rule: Rule, cases: Sequence[Case]) -> Score:
@@ -79,11 +82,15 @@ def table(folder: Path) -> str:
 
 
 def _block(kind: str, cases: dict[str, list[Case]]) -> list[str]:
-    lines = [f"{kind:28} {'cases':>5} {'unmet P':>8} {'unmet R':>8} {'met P':>8} {'met R':>8} {'abstained':>10}"]
+    lines = [
+        f"{kind:28} {'cases':>5} {'unmet P':>8} {'unmet R':>8} {'met P':>8} {'met R':>8} {'abstained':>10} {'known misses':>13}"
+    ]
     for name, some in cases.items():
         s = score(RULES[name], some)
         shares = (s.precision("unmet"), s.recall("unmet"), s.precision("met"), s.recall("met"))
-        lines.append(f"{name:28} {len(some):5d} " + " ".join(f"{x:8.2f}" for x in shares) + f" {s.recall(None):10.2f}")
+        known = sum(case.known_miss for case in some)
+        numbers = " ".join(f"{x:8.2f}" for x in shares)
+        lines.append(f"{name:28} {len(some):5d} {numbers} {s.recall(None):10.2f} {known:13d}")
     return [*lines, ""] if cases else []
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
-from service.domain import Turn
-from service.rules.text import EMPHASIS, LIST_MARK, normalise, of_line, sentences
+from service.rules.text import EMPHASIS, LIST_MARK, normalise, of_line
 
 Advice = Literal["given", "refused", "unclear", "absent"]
 
@@ -156,6 +155,11 @@ def statements(text: str) -> list[Statement]:
 
     What is listed under "Do not:" is refused, under "If it gets worse:" conditional, under "What helps:" offered.
     """
+    return list(_statements(text))
+
+
+@lru_cache(maxsize=4)  # a dozen rules read the same answer one after another
+def _statements(text: str) -> tuple[Statement, ...]:
     found: list[Statement] = []
     refused = conditional = False
     offered = bool(LIST_MARK.match(text.lstrip()))  # a bare list answers "what can I do?"
@@ -174,7 +178,7 @@ def statements(text: str) -> list[Statement]:
             refused = bool((_REFUSING_TITLE if heading else _FORBIDS).search(_ASIDE.sub(" ", f"{title},")))
             doubtful = refused or _CONDITION.search(title) or _NO_OFFER.search(title) or has_negation(title)
             offered = bool(_OFFERING_TITLE.search(title)) and not doubtful
-    return found
+    return tuple(found)
 
 
 def _unquoted(text: str) -> str:
@@ -294,56 +298,3 @@ def _judge(statement: Statement, match: re.Match[str], firm: bool) -> Advice:
 def _by_authority(around: str) -> bool:
     """Whether what stands around an advice leaves it to somebody who may decide, rather than doing without."""
     return any(not negated(around, m.start()) for m in _AUTHORITY.finditer(around))
-
-
-_LEAVE = re.compile(r"\b(?:can|could|may|should|shall|would|ok|okay|safe|fine|alright|all right|allowed)\b")
-_WORRY = re.compile(r"\b(?:unsafe|danger\w*|harm\w*|bad|avoid|not|n't|stop|wrong|toxic|risk\w*)\b")
-_YES = re.compile(r"^(?:yes|yeah|yep|sure|absolutely|of course|certainly|definitely|no problem)\b[,.!]? ?")
-_GRANTED = re.compile(
-    r"^(?:(?:it|that|this)(?:'s| is) (?:\w+ )?(?:safe|fine|ok|okay|alright|all right|allowed|possible)\b"
-    r"|(?:you|he|she|they|your \w+) (?:\w+ )?(?:can|could|may)(?: [\w ]{0,30}\b(?:it|that|this|them|one|some|so)\b[^.!?]{0,60})?[.!]?$"
-    r"|go ahead|(?:half|a|an|one|small)\b[^.!?]{0,40}\b(?:is|are) (?:\w+ )?(?:safe|fine|ok|okay|alright|enough)\b)"
-)
-
-
-def granted(turn: Turn, thing: re.Pattern[str], *, bare: bool = True) -> bool:
-    """Whether the last message asks leave for a thing and one of the first sentences gives it in other words.
-
-    "Yes, half a tablet is fine." A yes with an "if", a "but" or somebody to ask gives none. `bare`: a lone "yes" does.
-    """
-    asked = [s for s in sentences(normalise(turn.conversation.last_user_text)) if thing.search(s)]
-    if not any(_LEAVE.search(s) and not _WORRY.search(thing.sub(" ", s)) for s in asked):
-        return False
-    return any(_grants(s.text, bare) for s in statements(turn.answer)[:3])
-
-
-def _grants(sentence: str, bare: bool) -> bool:
-    yes = _YES.match(sentence)
-    if yes is None:
-        return False
-    rest = sentence[yes.end() :]
-    if not rest:
-        return bare
-    doubtful = has_negation(rest) or _CONDITION.search(rest) or _AUTHORITY.search(rest) or _OBJECTED.search(rest)
-    return bool(_GRANTED.match(rest)) and not doubtful
-
-
-def only_refused(found: list[Statement], named: re.Pattern[str]) -> bool:
-    """Whether every sentence that names the thing warns against it: a mention that cannot be read proves nothing."""
-    return all(s.refused or has_negation(s.text) or _WARNS.search(s.text) for s in found if named.search(s.text))
-
-
-def called_fine(statement: Statement, pattern: re.Pattern[str]) -> bool:
-    """Whether a sentence calls something safe without any word that could turn it round."""
-    text = _settled(statement.text)
-    return bool(pattern.search(text) and not _HEDGE.search(text) and not statement.refused and not text.endswith("?"))
-
-
-_HEDGE = re.compile(
-    r"\b(?:not|never|no longer|if|unless|only|until|after|over(?!-the)|above|older(?! one)|once|avoid|unlike|used to (?:be|give|think|recommend|say|believe)|most people|"
-    r"thought|believed|isn't|heard|myth|when|than|whether|no)\b|n't\b"
-)
-_WARNS = re.compile(
-    r"\b(?:unlike|avoid\w*|risk\w*|reye\w*|instead|linked|associated|cause[sd]?|under|unless|botulism|contain\w*|"
-    r"check|ask|talk|doctor|pharmacist|swallow\w*|harm\w*|damage\w*|leave|cupboard|wait|first birthday|spores?)\b|\?$"
-)

@@ -13,7 +13,7 @@ from typing import Literal
 from service.domain import Turn
 from service.language import detect
 from service.rules.asked import names_language, requested_languages, sounds_professional, wants_document
-from service.rules.text import normalise, sentences, words
+from service.rules.text import LIST_MARK, normalise, sentences, words
 
 Verdict = Literal["met", "unmet"] | None
 
@@ -72,7 +72,7 @@ def language_kept(turn: Turn) -> Verdict:
 _BLANK_FIELD = re.compile(r"_{3,}|\.{5,}|\[ ?[xX]?\]|☐|□")
 _REFRAIN = re.compile(
     r"\b(?:song|chorus|refrain|poem|lyrics|rhyme|mantra|affirmations?|repeat|prayer|chant|script|meditation|breathing|"
-    r"flash ?cards?|quiz|template|diary|log|form)\b|반복|시를|노래|重复|歌|诗|canción|poema|repite"
+    r"flash ?cards?|quiz|template|diary|log|form|(?:\\d+|two|three|four|five|six|seven|eight|nine|ten|twenty|hundred|several|many) times|over and over|again and again)\b|반복|시를|노래|\d+ ?번 (?:써|적|말|쓰)|重复|歌|诗|[写说抄念][^。]{0,12}[遍次]|canción|poema|rep[ií]t|\bveces\b|\bfois\b|\bmal (?:schreib|hinter)"
 )
 _BREATH = {"breathe", "breath", "inhale", "exhale", "in", "out", "들이", "吸气", "呼气"}
 _MAX_TOKENS = 4_000
@@ -89,9 +89,25 @@ def no_repetition(turn: Turn) -> Verdict:
     lines = [line for line in prose(turn.answer).splitlines() if not _BLANK_FIELD.search(line)]
     units = [tuple(words(s)) for s in sentences("\n".join(lines))]
     tokens = [w for unit in units for w in unit][:_MAX_TOKENS]
-    if loops(tokens) or _copied_share(tokens) >= 0.3:
+    if len(words(turn.answer)) < 3:
+        return None  # nothing that could stand twice
+    if loops(tokens) or _copied_share(tokens) >= 0.3 or _item_twice(lines):
         return "unmet"
     return _repeated_units(units)
+
+
+def _item_twice(lines: Sequence[str]) -> bool:
+    """Whether one unbroken list holds the same item of two words or more twice."""
+    seen: set[tuple[str, ...]] = set()
+    for line in lines:
+        if not _ITEM.match(line):
+            seen = seen if not line.strip() else set()
+            continue
+        item = tuple(words(LIST_MARK.sub("", line)))
+        if item in seen and _weight(item) >= 2:
+            return True
+        seen.add(item)
+    return False
 
 
 def _weight(unit: Sequence[str]) -> float:
@@ -126,9 +142,10 @@ def _is_speech(phrase: Sequence[str]) -> bool:
 
 
 def _copied_share(tokens: Sequence[str]) -> float:
-    """Share of the tokens that stand in a run of 10 (20 characters of Chinese) already seen; 0 for short texts."""
-    size = 20 if sum(bool(_CJK.match(t)) for t in tokens) * 2 > len(tokens) else 10
-    if len(tokens) < 8 * size:
+    """Share of the tokens that stand in a run of 10 (12 characters of Chinese) already seen; 0 for short texts."""
+    chinese = sum(bool(_CJK.match(t)) for t in tokens) * 2 > len(tokens)
+    size, least = (12, 60) if chinese else (10, 80)
+    if len(tokens) < least:
         return 0.0
     seen: set[tuple[str, ...]] = set()
     copied: set[int] = set()

@@ -1,4 +1,4 @@
-"""How answers send people to help, in four languages: emergency services, poison centres, crisis lines.
+"""How answers send people to help, in six languages: emergency services, poison centres, crisis lines.
 
 A sentence that sends someone to the emergency services does so *now*, when *worse* (on a condition that lets time
 pass), *maybe* (on another condition), or not at all.
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.rules.advice import Statement, negated
+from service.rules.advice import Statement
 
 Call = Literal["now", "maybe", "worse"]
 
-LANGUAGES = ("en", "ko", "es", "zh")
+LANGUAGES = ("en", "ko", "es", "zh", "fr", "de")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ _EN = _Words(
         rf"reach)\b[^.!?\n]{{0,45}}?(?:{_DIGITS}|triple zero|"
         r"\bemergency (?:services?|numbers?|line|medical (?:services?|help)|help|response|"
         r"operator)\b|\bambulance\b|\bparamedics\b|\bems\b)|"
-        r"\b(?:go|get|getting|head|take|taking|rush|drive|bring|come|return|proceed|be (?:seen|"
+        r"\b(?:go|get|getting|head|take|taking|rush|drive|bring|come|return|proceed|(?:need|have|ought) to be (?:in|at)|be (?:seen|"
         r"taken|examined|evaluated|assessed|checked))\b"
         r"[^.!?\n]{0,50}?(?:\bemergency (?:room|department|care|ward|unit)\b|\ba ?& ?e\b|"
         r"\baccident and emergency\b|\b(?:er|ed|casualty|hospital)\b)|"
@@ -56,7 +56,7 @@ _EN = _Words(
         r"help|attention|treatment|assistance)\b|"
         r"\b(?:ambulance|emergency services|911|999)\b[^.!?\n]{0,25}\b(?:needed|called|immediately|"
         r"right away|right now)\b|"
-        r"\bneeds? an ambulance\b"
+        r"\bneeds? an ambulance\b|\bhave an ambulance (?:sent|called|come)\b"
     ),
     refusal_before=re.compile(
         r"(?:\b(?:not|never|no|without|avoid|instead of|rather than|cannot|before)\b|n't\b)"
@@ -84,11 +84,11 @@ _EN = _Words(
         r"\b(?:returns?|comes? back|no improvement)\b"
     ),
     urgent=re.compile(
-        r"\b(?:immediate(?:ly)?|urgent(?:ly|\scare)?|emergency|emergencies|medical (?:help|care|"
-        r"attention)|right away|hospital|ambulance|911|999|112)\b"
+        r"\b(?:immediate(?:ly)?|urgent(?:ly|\scare)?|(?:medical|is an?|be an?|an absolute|true|real) emergency|medical (?:help|care|"
+        r"attention)|right away|(?:go|leave|get (?:help|there)) (?:right )?now|911|999|112)\b"
     ),
     poison=re.compile(
-        r"\bpoisons? (?:control|cent(?:re|er)s?|information|help ?line|hotline|line|specialist|service|unit)|"
+        r"\bpoisons? (?:control|cent(?:re|er)s?|information|advice|help(?! (?:was|is|has))(?: ?line)?|hotline|line|specialist|service|unit)|"
         r"\bpoisoning (?:cent(?:re|er)|hotline|information)|\b1-?800-?222-?1222\b|\b13 ?11 ?26\b|"
         r"\btoxicology (?:cent|service|line)|\b(?:nhs|call|ring) 111\b"
     ),
@@ -101,7 +101,8 @@ _EN = _Words(
         r"another person|people)\b|"
         r"\b(?:someone|somebody|friend|person|anyone)\b[^.!?]{0,30}\b(?:stay|be|sit|come over|"
         r"here) (?:with you|now|tonight)|"
-        r"\b(?:not|n't) (?:leave (?:him|her|them)|be|stay) alone\b"
+        r"\b(?:not|n't)\b[^.!?]{0,25}\b(?:leave (?:him|her|them)|be|stay|left|sit) (?:\w+ )?(?:alone|on your own|by yourself)\b|\bemergency (?:services?|numbers?|department|room|line)\b|\b(?:911|999|112|000|ambulance|police|a ?& ?e)\b|"
+        r"\b(?:come|comes|coming|drive|sleep) (?:over|round|to yours)\b|\b(?:sit|stay|sleep|be) (?:\w+ )?(?:with|beside|next to|at|over at) (?:you|him|her|them|me|a friend|your|someone|somebody|theirs)\b|\bon your sofa\b"
     ),
     people=re.compile(
         rf"\b(?:talk|speak|reach|open|turn|tell|call|phone|ring|see|contact|ask|visit|message|text|share|connect|meet|go|let|confide|seek|get|"
@@ -194,11 +195,56 @@ _ZH = _Words(
     ),
 )
 
-_TABLE = {"en": _EN, "ko": _KO, "es": _ES, "zh": _ZH}
+_FR = _Words(
+    call=re.compile(
+        r"\b(?:appel\w*|compos\w*|contact\w*|téléphon\w*|prévenez|joignez|faites)\b[^.!?\n]{0,45}?(?:(?<!\d)(?:15|112|18|114|144)(?!\d)|\bsamu\b|\burgences\b|\bsecours\b|\bpompiers\b|\bambulance\b)|"
+        r"\b(?:all\w*|emmen\w*|rend\w*|condui\w*|amen\w*|présent\w*|fil\w*|partez|transport\w*)\b[^.!?\n]{0,45}?\b(?:urgences|hôpital)\b"
+    ),
+    refusal_before=re.compile(
+        r"(?:\b(?:ne|pas|jamais|sans|inutile|au lieu|plutôt)\b|\bn')(?!.{0,12}\b(?:hésit\w+|attend\w+|tard\w+)\b)"
+    ),
+    refusal_after=_NEVER,
+    condition=re.compile(r"\b(?:si|quand|en cas de|lorsque|sauf)\b|\bs'(?=il)"),
+    harmless=re.compile(r"\b(?:même si|si (?:vous êtes|tu es) (?:en|à|seul\w*))\b[^,;.:)]{0,40}"),
+    worse=re.compile(r"aggrav|empir|persist|continu|ne (?:passe|s'améliore|cède)|revien"),
+    urgent=re.compile(r"urgen|immédiat|tout de suite|sans attendre|maintenant|hôpital|samu|secours|112|15"),
+    poison=re.compile(r"centre anti-?poison|antipoison|toxicolog"),
+    crisis=re.compile(
+        r"(?<!\d)(?:3114|15|112|114)(?!\d)|sos amitié|ligne d'écoute|écoute|samu|urgences|rest\w+ (?:avec|auprès)"
+    ),
+    people=re.compile(
+        r"médecin|psycholog|psychiatr|ami|famille|proche|quelqu'un|pharmac|aide|parle|urgen|samu|hôpital"
+    ),
+)
+
+_DE = _Words(
+    call=re.compile(
+        r"\b(?:ruf\w*|wähl\w*|anruf\w*|verständig\w*|alarmier\w*|kontaktier\w*|hol\w*)\b[^.!?\n]{0,45}?(?:(?<!\d)(?:112|144|110|116117)(?!\d)|\bnotruf\b|\bnotarzt\b|\brettungs\w+|\bkrankenwagen\b)|"
+        r"(?:(?<!\d)(?:112|144|110)(?!\d)|\bnotruf\b|\bnotarzt\b|\brettungs\w+|\bkrankenwagen\b)[^.!?\n]{0,25}\b(?:an(?:rufen)?|ruf\w*|wähl\w*|verständig\w*|alarmier\w*|holen)\b|"
+        r"\b(?:geh\w*|fahr\w*|bring\w*|muss|sofort|gleich)\b[^.!?\n]{0,45}?\b(?:notaufnahme|krankenhaus|klinik|notfallambulanz)\b"
+    ),
+    refusal_before=re.compile(r"\b(?:nicht|kein\w*|nie|ohne|statt)\b(?!.{0,12}\b(?:zögern|warten|abwarten)\b)"),
+    refusal_after=re.compile(r"^.{0,20}\b(?:nicht nötig|unnötig|brauchen sie nicht)\b"),
+    condition=re.compile(r"\b(?:wenn|falls|sobald|sollte|bei)\b"),
+    harmless=re.compile(r"\b(?:auch wenn|selbst wenn)\b[^,;.:)]{0,40}"),
+    worse=re.compile(r"schlimmer|schlechter|verschlechter|anhält|nicht (?:besser|nach)|bleibt"),
+    urgent=re.compile(r"sofort|notfall|umgehend|dringend|notruf|112|krankenhaus|klinik"),
+    poison=re.compile(r"gift(?:notruf|informations?\w*|zentrale)|toxikolog"),
+    crisis=re.compile(
+        r"telefonseelsorge|0800 ?1110? ?111|116 ?123|(?<!\d)(?:112|110)(?!\d)|krisen\w+|notaufnahme|nicht allein|bei (?:ihnen|dir) bleib"
+    ),
+    people=re.compile(r"arzt|ärzt|psycholog|psychiat|freund|famil|jemand|apothek|hilfe|sprechen|rede|notruf|klinik"),
+)
+
+_TABLE = {"en": _EN, "ko": _KO, "es": _ES, "zh": _ZH, "fr": _FR, "de": _DE}
 _MINUTES = re.compile(r"\bminut|분|分(?:钟|鐘)")
 _CLAUSE = re.compile(r"[,;:()、，；：–—]|\s-\s|\b(?:and|but|so|then|y|pero)\b")
 # A condition after the call that begins a thought of its own ("call now, and if he faints ...") does not bind the call.
 _NEW_THOUGHT = re.compile(r"[,;:(–—]|\b(?:and|but|then|even|y|pero)\b")
+
+
+# What follows "so" stands on its own: "pain after exercise may be the heart, so call now".
+_THEREFORE = re.compile(r",? so (?:please |just |you (?:should|must|need to) )?$|;")
 
 
 def call_for_help(statement: Statement, language: str) -> Call | None:
@@ -215,7 +261,11 @@ def call_for_help(statement: Statement, language: str) -> Call | None:
             or words.refusal_before.search(match.group())
         ):
             continue
-        bound = words.harmless.sub(" ", before) + " " + _NEW_THOUGHT.split(words.harmless.sub(" ", after))[0]
+        bound = (
+            words.harmless.sub(" ", _THEREFORE.split(before)[-1])
+            + " "
+            + _NEW_THOUGHT.split(words.harmless.sub(" ", after))[0]
+        )
         if not statement.conditional and not words.condition.search(bound):
             return "now"
         # "If it lasts for more than five minutes" may have come true already, so that it lets no time pass.
@@ -229,16 +279,6 @@ def calls(found: Iterable[Statement], language: str) -> set[Call]:
 
 def sounds_urgent(text: str, language: str) -> bool:
     return bool(_TABLE[language].urgent.search(text))
-
-
-def names_people(found: Iterable[Statement], language: str) -> bool:
-    """Whether an answer sends the reader to anybody who might help, in however loose a way."""
-    people = _TABLE[language].people
-    return any(
-        not s.refused and not (language == "en" and negated(s.text, m.start()))
-        for s in found
-        for m in people.finditer(s.text)
-    )
 
 
 def _meant(found: Iterable[Statement], pattern: re.Pattern[str], words: _Words) -> list[str]:
@@ -262,6 +302,30 @@ def poison_centre(found: Iterable[Statement], language: str) -> Literal["named",
     if any(not words.condition.search(s) for s in meant):
         return "named"
     return "conditional" if meant else "absent"
+
+
+_CLOSE = {
+    "en": r"\b(?:friends?|famil\w+|(?:someone|somebody|anyone) (?:you|they|she|he|close|near|who|to|with|else|safe)|partner|parents?|mum|mom|dad|sibling|sister|brother|person|loved one|relatives?|neighbou?r|roommate|flatmate|teacher)\b",
+    "ko": "친구|가족|누군가|부모|형제|곁|주변",
+    "es": r"amig|famil|alguien|pareja|ser querido|confianza",
+    "zh": "朋友|家人|信任|亲人|身边|陪",
+    "fr": r"\b(?:amie?s?|famille|proches?|quelqu'un)\b",
+    "de": r"\b(?:freund\w*|famil\w*|jemand\w*|angehörig\w*)\b",
+}
+_CLOSE_BY = {code: re.compile(words) for code, words in _CLOSE.items()}
+
+
+def names_somebody_close(found: Iterable[Statement], language: str) -> bool:
+    """Whether an answer turns the reader to a friend, the family or somebody trusted."""
+    people, close = _TABLE[language].people, _CLOSE_BY[language]
+    return any(
+        not s.refused and close.search(s.text) and (people.search(s.text) or _NEAR.search(s.text)) for s in found
+    )
+
+
+_NEAR = re.compile(
+    r"\b(?:someone|somebody|anyone|person|friend)\b[^.!?]{0,30}\b(?:near|with you|trust|hold|stay|come|there)\b"
+)
 
 
 def crisis_help(found: Iterable[Statement], language: str) -> bool:

@@ -112,7 +112,13 @@ _ITEMS = re.compile(
     rf"(?P<about>at least |up to |about |around |no more than |at most )?(?P<n>\d{{1,2}}|two|three|four|five|six|seven|eight|nine|ten)"
     rf" (?:\w{{2,14}} ){{0,2}}?{_THINGS}\b"
 )
-
+# "a numbered list with exactly five items", "in three bullet points"
+_COUNTED = re.compile(
+    r"(?:^|[.?!\n,:;] ?)(?:please )?(?:(?:answer|use|reply|give|list|write|explain|summari[sz]e|make|put|respond|tell|describe|show|"
+    r"present|format|keep)\b[^.?!\n]{0,60}?\b)?(?:(?:list|outline|summary)[^.?!\n]{0,20} (?:with|of)|in|into|as) (?:a list of )?(?:exactly |only |just )?"
+    r"(?P<about>at least |up to |about |around |no more than |at most )?(?P<n>\d{1,2}|two|three|four|five|six|seven|eight|nine|ten)"
+    r" (?:(?:short|simple|clear|key|main|numbered|bullet(?:ed)?) ){0,2}(?:items|points|bullets|steps|entries)\b"
+)
 
 _EACH = re.compile(r"\b(?:each|per|every)\b")
 
@@ -124,7 +130,7 @@ def _sentence_around(text: str, match: re.Match[str]) -> str:
 
 
 def _judge_items(wish: str, answer: str) -> Verdict:
-    match = _ITEMS.search(wish)
+    match = _ITEMS.search(wish) or _COUNTED.search(wish)
     if not match or number(match["n"]) < 2 or _EACH.search(_sentence_around(wish, match)):
         return None
     counts = [n for n in (len(_outermost(_NUMBERED, answer)), len(bullets(answer))) if n]

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Literal
 
 from service.domain import Turn
@@ -57,8 +57,8 @@ _PROFESSIONAL = re.compile(
 )
 _TEXT_TASK = re.compile(
     r"\b(?:translate|proofread|paraphrase|summari[sz]e|rewrite|rephrase|write (?:me )?(?:a|an|"
-    r"the|my|up|some)|draft (?:a|an|the|my)|essay|leaflet|"
-    r"handout|short story|novel|screenplay|poem|quiz|multiple[- ]choice|role-?play|for (?:a|"
+    r"the|my|up|some)|draft (?:a|an|the|my)|essay|(?:write|make|create|design|produce|prepare|need|as an?|into an?|for (?:a|our|the)) (?:\w+ ){0,3}(?:leaflet|handout)|"
+    r"short story|novel|screenplay|poem|quiz|multiple[- ]choice|role-?play|for (?:a|"
     r"my) (?:class|exam|course|lecture|training))\b"
 )
 _COMMON = {
@@ -143,6 +143,7 @@ def spoken(turn: Turn, *languages: str) -> str | None:
     return "en" if "en" in languages and written_in(turn.answer, "en", hits) else None
 
 
+@lru_cache(maxsize=16)  # two dozen rules ask it of the same answer one after another
 def written_in(text: str, language: str | None, hits: int = 0) -> bool:
     """Whether a text may be taken for one in `language` (en, es, ko, zh): a guard against reading what one cannot.
 

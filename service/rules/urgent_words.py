@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from service.rules.ages import KIN
+from service.rules.mentions import field
+
 IN_CARE = re.compile(
     r"\b(?:called|rang|phoned|dialed|dialled|on the phone (?:with|to)|talking to) (?:\w+ "
     r"){0,2}(?:911|999|112|119|000|995|ambulance|emergency|paramedics|"
@@ -51,6 +54,22 @@ TOLD_NOT_TO_GO = re.compile(
     r"not necessary to|no reason to|(?:don't|do not) bother) (?:to )?(?:call|calling|go to|going to|visit|rush to|seek|ring|dial|get|contact)"
     r"\b[^.!?]{0,30}(?:\b(?:911|999|112|ambulance|emergency|er|ed|hospital|poisons?)\b|a ?& ?e)"
 )
+# Anything that lets time pass, in whatever words; without a call for help before it, it is waiting.
+PUT_OFF = field(
+    r"(?:wait(?:ing)?|see|seeing|watch(?:ing)?|check(?:ing)?|find out|observe|monitor) (?:and see|it out|(?:\w+ ){0,2}(?:if|how|whether)\b[^.;]{0,40}\b(?:settl\w+|pass\w*|improv\w+|better|eas\w+|go(?:es)? (?:away|down)|calm\w*|feels?|is|are|wakes?|stop\w*|fad\w+|subsid\w+|lift\w*))|"
+    r"(?:lie|lying|lay|rest|resting|sleep\w*|nap|relax\w*|sit|take it easy)\b[^.;,]{0,30}\b(?:for (?:a|an|\d+|half|some|the)\b|overnight|tonight|until (?:it|the|he|she|they|morning|tomorrow)|and see|it off|on it)|sleep it off|(?:have|take|finish|get) (?:his|her|a|their|your) (?:nap|sleep|rest)|let (?:him|her|them) (?:sleep|rest|nap|doze)|wake (?:him|her|them) every|"
+    r"overnight|through the night|by (?:tomorrow|morning|monday)|(?:in|until|till|by|before|come) (?:the )?morning|tomorrow|first thing|(?:on|until|till|by|next|this) (?:mon|tues|wednes|thurs|fri|satur|sun)day|next (?:week|day|visit|appointment|checkup|check-up)|(?:later )?this week|"
+    r"(?:in|for|over|after|give (?:it|him|her|them)) (?:a|an|the next|another|the coming|\d+|one|two|three|a few|a couple of|few|several|half an|the rest of the)(?: (?:or|to) (?:so|two|three|\d+))?(?: more| few| couple of)? ?(?:hours?|days?|weeks?|nights?)(?: or (?:so|two))?|(?:rest|lie|sit|wait|steam|breathe)\b[^.;]{0,40}\bfor (?:[\w-]+ ){1,4}minutes|within (?:\w+ ){1,3}(?:days?|weeks?)|"
+    r"(?:book\w*|mak\w+|schedul\w+|get|arrang\w+|ask\w* for|set up)\b[^.;]{0,30}\b(?:appointment|visit|check-?up|slot)|(?:when|once|as soon as|until|till) (?:it|they|the \w+(?: \w+)?|your \w+(?: \w+)?|\w+ \w+) opens?|give it (?:some |a bit of |more )?(?:a|some|until|time|another)|"
+    r"(?:keep(?:ing)? (?:a |an )?(?:close )?eye on|monitor\w*|observ\w+|watch\w*)\b[^.;]{0,40}\b(?:at home|at first|for now|for (?:a|the|any)|over|first)|can wait|no (?:rush|hurry|need to (?:rush|hurry|panic))|"
+    r"puede\w* esperar|esperar (?:a|hasta|al)|(?:el|hasta el|este|próximo) (?:lunes|martes|miércoles|jueves|viernes)|(?:vea|ver|espere\w*|esperar|observ\w+|vigil\w+)\b[^.;]{0,30}\b(?:si|cómo|mañana|horas?|días?|evoluciona)|mañana|(?:unas|un par de|dos|tres|\d+) horas|pida (?:una )?cita|pedir (?:una )?cita|descans\w+\b[^.;]{0,30}\b(?:hoy|esta noche|horas|un rato)|"
+    r"attend\w+|demain|quelques (?:heures|jours)|prenez rendez-vous|surveill\w+|abwarten|morgen|ein paar (?:stunden|tage)|vereinbaren|beobachten",
+    r"지켜보|기다려|기다리|내일|며칠|하룻밤|(?:한두|두세|몇) ?시간|주무시|자고 나|쉬(?:면|시면|어 ?보|게)[^.!?]{0,20}(?:나아|좋아|괜찮|가라앉)|예약|외래|观察|等(?:一|几|两|到|明|等)|明天|几天|过(?:一|两|几)天|(?:一两|两三|几|数)个?小时|预约|挂号|门诊|休息[^。]{0,12}(?:看|好|缓解)|睡一",
+)
+_HELP_COMING = r"(?:ambulance|paramedics|help|crew|they|emergency services|responders|dispatcher|operator|hospital|arriv\w+|secours|samu|llegu?\w*|ambulancia|ayuda|rettungs\w+)"
+WAITS_FOR_HELP = re.compile(
+    rf"\b(?:while|until|till|as|before|for|hasta|mientras|jusqu|bis)\b[^.;]{{0,25}}\b{_HELP_COMING}\b|\btoo late\b|\b(?:minutes?|every (?:minute|hour)|time) (?:matters?|counts?)\b|救护车|急救|구급|119"
+)
 LATER = re.compile(
     r"\b(?:after(?:wards?)?|once|follow-?up|later on|when (?:you|he|she|they)(?:'re| are|'s| "
     r"is)? (?:home|discharged|out|better)|recover)\b"
@@ -92,36 +111,43 @@ SWALLOWED = re.compile(
     r"sani[ti]+[sz]er|polish|remover|vape|nicotine|cigarettes?|mushrooms?|berries|magnets?|"
     r"drain|acid|lye|fertili[sz]er|fluoride|iron|paint|glue)\b|\bpoison(?:ed|ing)\b"
 )
-FOOD_POISONING = re.compile(
-    r"\bfood poisoning\b|\bmorning sickness\b|\b(?:dog|cat|puppy|kitten|pet|vet|rabbit|"
-    r"horse)s?\b"
+_FOOD_POISONING = re.compile(r"\b(?:food poisoning|morning sickness)\b")
+_PET = re.compile(r"\b(?:dog|cat|puppy|kitten|pet|vet|rabbit|horse)s?\b")
+
+
+def no_poisoning(asked: str) -> bool:
+    """Whether a normalised message is about bad food, early pregnancy or an animal, and about no child."""
+    return bool(_FOOD_POISONING.search(asked) or (_PET.search(asked) and not re.search(rf"\b{KIN}\b", asked)))
+
+
+MILD = re.compile(r"fluoride|toothpaste|glow ?stick")
+GOOD_ENOUGH = re.compile(
+    r"\b(?:will|would|can|could) (?:also |probably )?(?:do(?=\s*(?:[.,;]|$|as\b|if\b|too\b|fine|just))|wait|be (?:fine|ok|okay|soon enough))\b|"
+    r"\bis (?:fine|ok|okay|soon enough|early enough)\b"
 )
-IRRITANT = re.compile(
-    r"bleach|detergent|pod|clean|soap|fluoride|toothpaste|acid|lye|drain|batter|pepper|"
-    r"dishwasher|lime|alkali|ammonia|iron|glue|polish"
+# To be made to vomit, in whatever words, or to be given something against it: never at home.
+_EMETIC = field(
+    r"(?:make|makes|making|get|gets|getting|help|helping|have|having|force|forcing|try|trying|let|encourag\w+|caus\w+|trigger\w*|provok\w*|induc\w+|bring(?:ing)? (?:on|about)|so (?:that )?(?:he|she|they|you|it)|"
+    r"until (?:he|she|they|you)|till (?:he|she|they|you)|(?:enough|best|better|want|need|order|him|her|them|yourself|person|able|important|idea) to)\b[^.;!?]{0,30}?\b"
+    r"(?:vomit\w*|emesis|throws? (?:it |everything |them )?up|throwing (?:it )?up|(?:be|is|are|being) sick|puk\w+|gag\w*|retch\w*|com(?:e|es) (?:back )?up|brings? (?:\w+ ){0,2}up)|"
+    r"(?:vomit|throw|bring|bringing|get|getting) (?:it|them|that|everything|the \w+|the lot) (?:all )?(?:back )?(?:up|out)|ipecac\w*|emetics?|"
+    r"fingers?\b[^.;!?]{0,30}\b(?:throat|mouth|tongue|down)|tickl\w+\b[^.;!?]{0,30}\b(?:throat|tonsils?|uvula)|gag reflex|press\w*\b[^.;!?]{0,25}\b(?:tongue|throat)|empty(?:ing)? (?:the|his|her|your|their|out the) (?:stomach|tummy)|"
+    r"(?:vomit|vomiting|throw up|be sick) (?:on purpose|yourself|straight ?away|now|as soon)|"
+    r"(?:provo\w+|induc\w+|hag\w+|hacer\w*|para|ay[uú]d\w+|int\w+)\b[^.;!?]{0,25}\b(?:v[oó]mit\w+|devuelv\w+|devolver|arroj\w+)|dedos?\b[^.;!?]{0,25}\bgarganta|"
+    r"(?:faire|fais|faites|fasse|provoqu\w+)\b[^.;!?]{0,20}\b(?:vomir|vomisse\w*|vomissements?)|doigts?\b[^.;!?]{0,25}\bgorge|erbrechen (?:auslösen|herbeiführen|bringen|lassen)|zum (?:erbrechen|brechen)|finger\b[^.;!?]{0,25}\b(?:hals|rachen)",
+    r"토하게|토하도록|토해 ?내|게워|구토를? ?(?:유도|하게|시키)|(?:손가락|숟가락)[^.!?]{0,12}(?:목|입)|催吐|抠(?:喉|嗓|吐)|(?:手指|筷子|勺子?)[^。!?,]{0,8}(?:喉|嗓|舌)|刺激(?:咽|喉|舌)|吐干净|吐掉|吐光|自己吐|吐出来|让(?:他|她|孩子|宝宝|患者|其)[^。,]{0,4}吐",
 )
-_PERSON = (
-    r"(?:him|her|them|it|yourself|(?:the|your) (?:child|person|baby|son|daughter|toddler|kid|"
-    r"husband|wife|boy|girl))"
+_ANTIDOTE = field(
+    r"salt(?:y|ed)? ?water|salt solution|(?:water|glass|cup) (?:\w+ )?with (?:\w+ ){0,5}(?:salt|mustard)|(?<!bath )(?<!epsom )(?:spoon\w*|tsp|tbsp|pinch|some|little|bit) (?:of )?(?:table )?salt|(?:salt|mustard) (?:in|into|stirred|dissolved|mixed) (?:\w+ ){0,3}water|mustard|charcoal(?! (?:grill|fire|bbq))|burnt toast|vinegar|lemon juice|(?:raw )?eggs? ?whites?|raw eggs?|olive oil|vegetable oil|"
+    r"baking soda|bicarb\w*|hydrogen peroxide|peroxide|soapy water|castor oil|"
+    r"agua (?:\w+ )?con (?:\w+ ){0,3}(?:sal|mostaza)|cucharad\w+ de sal|agua salada|carb[oó]n activ\w+|ipecacuana|clara de huevo|vinagre|aceite de oliva|bicarbonato|eau salée|charbon|salzwasser|aktivkohle|kohletabletten",
+    r"소금물|소금을? 탄|활성탄|숯|식초|계란 흰자|달걀 흰자|참기름|식용유|盐水|鹽水|活性炭|蛋清|绿豆汤|肥皂水|白醋|食醋|香油",
 )
-VOMITING = re.compile(
-    r"induc(?:e|ing) (?:vomiting|emesis)|encourag(?:e|ing) (?:vomiting|(?:him|her|them|your \w+) to (?:vomit|throw up))|"
-    r"try (?:to )?(?:vomit|throw up|be sick|puke|throwing up|vomiting)|(?:vomit|throw|bring|get) (?:it|them|that|the \w+) (?:back )?(?:up|out by vomiting)|"
-    r"tickle\b[^.!?]{0,30}\bthroat|press\w*\b[^.!?]{0,20}\b(?:back of (?:\w+ )?(?:tongue|throat))|help (?:him|her|them|your \w+) (?:vomit|throw up)|(?:make|making|get|getting|force|forcing|cause|"
-    rf"causing) {_PERSON}(?: to)? (?:vomit|throw up|be sick|puke)|"
-    r"(?:stick|put|place|use)\b[^.!?]{0,25}\bfingers?\b[^.!?]{0,25}\bthroat|(?:trigger|"
-    r"provoke) (?:vomiting|the gag reflex)"
+NO_VOMITING = re.compile(f"{_EMETIC.pattern}|{_ANTIDOTE.pattern}")
+# What a poison does, not what the reader is to do.
+VOMITS_BY_ITSELF = re.compile(
+    r"(?<!you can )(?<!you could )(?<!you may )(?<!you should )(?<!he can )(?<!she can )(?<!they can )\b(?:can|may|might|could|will|would|often|sometimes|usually|which|that|these|those|they) (?:also |even )?(?:make|cause|trigger|irritate|induce)s?\b[^.;,!?]{0,40}?\b(?:vomit\w*|sick|throw(?:ing)? up|gag\w*)"
 )
-_DRINKS = (
-    r"(?:give|offer|drink|administer|take|swallow|mix|have (?:him|her|them) drink|let (?:him|"
-    r"her|them) drink)\b[^.!?;]{0,40}?"
+MILK = field(
+    r"(?<!breast )(?<!formula )(?<!breast-)milk(?! of magnesia)|leche(?! materna)|lait(?! maternel)|milch", r"우유|牛奶"
 )
-ANTIDOTE = re.compile(
-    rf"{_DRINKS}\b(?:salt ?water|salty water|salted water|(?:syrup of )?ipecac|activated charcoal|charcoal|mustard water|hydrogen peroxide|vinegar|"
-    r"lemon juice|olive oil|raw eggs?|baking soda|soapy water|burnt toast|water (?:mixed )?with (?:salt|mustard))\b"
-)
-# "Milk will neutralise the bleach": neither an order nor true.
-NEUTRALISES = re.compile(
-    r"\b(?:milk|vinegar|lemon|charcoal|bread|oil|baking soda|egg)\b[^.!?]{0,30}\b(?:neutrali[sz]es?|absorbs?|dilutes?|coats?|binds?|soaks?)\b"
-)
-MILK = re.compile(rf"{_DRINKS}(?<!breast )(?<!formula )\bmilk\b(?! of magnesia)")

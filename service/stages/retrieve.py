@@ -29,8 +29,8 @@ RULES_OF_FLAG: dict[FlagKind, Collection[str]] = {
 class Choice:
     """What the client asked for: these `ids` instead of retrieval, or retrieval shaped by the rest.
 
-    `guard` adds, to named ids too, the blocking principles that cost nothing: text that reaches a person is checked by
-    them whatever was asked for. A critique of named principles goes without, since its score is of those alone.
+    `guard` adds, to named ids too, the blocking principles with a rule: text that reaches a person is checked by them
+    whatever was asked for. A critique of named principles goes without, since its score is of those alone.
     """
 
     ids: tuple[str, ...] | None = None
@@ -102,7 +102,7 @@ async def retrieve(
     rest = [p for p in left if not (p.always and choice.ids is None)]
     rules = {rule for flag in flags for rule in RULES_OF_FLAG[flag.kind]}
     urgent = [p for p in rest if p.rule in rules]
-    core = [p for p in rest if p.severity == "blocking" and p.rule and p.rule not in rules]
+    core = [p for p in rest if p.rule and p.rule not in rules and (choice.ids is None or p.severity == "blocking")]
     added = [Match(p, None, "red_flag") for p in urgent] + [Match(p, None, "core") for p in core]
     return Retrieved((*matches, *added, *(Match(p, None, "always") for p in always)), facets, failed, vector)
 

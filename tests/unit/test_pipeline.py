@@ -7,7 +7,7 @@ from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceede
 from service.pipeline import Options, revise_answer
 from service.stages.retrieve import Choice
 from tests.fakes import OFF_TOPIC, FakeLLM, completion, verdict
-from tests.kit import ask, kit_of
+from tests.kit import ask, kit_of, library
 
 GOOD = "Rest and drink enough water. See a doctor if it does not get better in a few days."
 LOOP = "Rest and drink enough water today. Rest and drink enough water today. Rest and drink enough water today."
@@ -205,6 +205,16 @@ async def test_named_principles_replace_retrieval() -> None:
     matches = answer.work.matches
     assert [m.principle.id for m in matches if m.reason == "requested"] == ["no-repetition"]
     assert {m.reason for m in matches} == {"requested", "core"}
+
+
+async def test_every_rule_is_checked_whatever_was_retrieved() -> None:
+    question, options = "In at most five words: what helps a cold?", Options(choice=Choice(top_k=0))
+    answer = await revise_answer(ask(question, options), kit_of(FakeLLM(GOOD, "Rest, drink enough, wait.", GOOD)))
+    assert answer.text == "Rest, drink enough, wait."
+    ruled = {p.id for p in library().principles if p.rule}
+    assert ruled <= {m.principle.id for m in answer.work.matches}
+    assert answer.work.draft_critique is not None
+    assert [v.principle.rule for v in answer.work.draft_critique.unmet] == ["length_as_asked"]
 
 
 async def test_named_principles_do_not_switch_the_guard_off() -> None:

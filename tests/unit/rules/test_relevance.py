@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.domain import Conversation, Turn
+from service.domain import Conversation, Role, Turn
 from service.rules.relevance import answers_the_question
 
 EVASION = "I am here to help you with all of your health and wellbeing needs. What can I do for you today?"
@@ -24,7 +24,7 @@ def test_a_short_answer_may_name_nothing(near: float, verdict: str | None) -> No
 
 
 def test_a_short_reply_to_the_assistant_names_no_subject_and_a_long_one_does() -> None:
-    asked = ("user", "Why are my ankles swollen?"), ("assistant", PREVIOUS)
+    asked: tuple[tuple[Role, str], ...] = (("user", "Why are my ankles swollen?"), ("assistant", PREVIOUS))
     for last, verdict in (
         ("say that in simpler words", None),
         ("and does it also explain why I have to get up at night so often to pass water?", "unmet"),

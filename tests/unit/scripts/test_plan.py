@@ -8,7 +8,7 @@ import pytest
 
 from scripts.child import LOOPBACK, free_port, port_is_free
 from scripts.common import Failure
-from scripts.plan import DEFAULT_QUESTION, Plan, available_gb, kv_cache_gib
+from scripts.plan import EXAMPLES, Plan, available_gb, kv_cache_gib
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_port_is_a_number(port: str) -> None:
 def test_defaults_demonstrate() -> None:
     plan = Plan.read({"PORT": str(free_port()), "QUESTION": " ", "ONCE": "0"})
     assert plan.demonstration
-    assert plan.question == DEFAULT_QUESTION
+    assert plan.questions == EXAMPLES
     assert not plan.once
     assert port_is_free(plan.vllm_port)
 
@@ -57,7 +57,7 @@ def test_everything_can_be_said() -> None:
             "VLLM_ARGS": "--tensor-parallel-size 2",
         }
     )
-    assert (plan.model, plan.question, plan.once) == ("org/model", "Why?", True)
+    assert (plan.model, plan.questions, plan.once) == ("org/model", ("Why?",), True)
     assert plan.vllm_args == ("--tensor-parallel-size", "2")
     assert not plan.demonstration
 
