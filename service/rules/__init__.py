@@ -72,8 +72,8 @@ RULES: Mapping[str, Rule] = {
     )
 }
 
-# May withhold an answer on their own. Named here after `python -m service.rules` showed no wrong "unmet" on the written
-# cases; every other rule only counts in the score.
+# May withhold an answer on their own. Named here for their precision on written and on unseen cases
+# (docs/reference/rules.md); every other rule only counts in the score.
 BLOCKING_RULES = frozenset(
     {
         "emergency_advice_first",
@@ -88,6 +88,10 @@ BLOCKING_RULES = frozenset(
         "pregnancy_medicine_caution",
         "no_clinician_claim",
         "no_invented_contact",
+        "infant_fever_seen",
+        "pregnancy_sign_seen",
+        "head_knock_seen",
+        "serious_interaction_named",
     }
 )
 
