@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from principles_index.embed import Embedder, Encoder, SentenceEncoder
 from principles_index.index import PrincipleIndex
+from service import language
 from service.api import chat, critique, ops, principles
 from service.api.context import Context, json_response
 from service.api.present import Versions
@@ -55,6 +57,7 @@ def create_app(
     if index is None:
         index = PrincipleIndex.load(settings.index.dir, encoder_fingerprint=encoder.fingerprint)
     _check_rules(index)
+    language.preload()
     prompts = Prompts.load()
     trust = load_trust(settings.critic.trust_file)
     flags = RedFlags.load(settings.safety.numbers_file, locale=settings.safety.locale)
@@ -66,10 +69,11 @@ def create_app(
         embedder = Embedder(found_encoder)
         library = found_index.library
         slots = asyncio.Semaphore(settings.limits.verdicts)
+        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")
         kit = Kit(
             llm=model,
             retriever=Retriever(library, found_index, embedder, settings.index.timeout_s),
-            critic=Critic(model, prompts, settings.critic, trust, library.version, slots),
+            critic=Critic(model, prompts, settings.critic, trust, library.version, slots, worker),
             flags=flags,
             safe_texts=SafeTexts.load(),
             revision=settings.revision,
@@ -82,6 +86,7 @@ def create_app(
         for task in list(app.state.context.tasks):
             task.cancel()
         embedder.close()
+        worker.shutdown(wait=False, cancel_futures=True)
         await model.close()
 
     app = FastAPI(title="ClinAlign Serve", version="0.1.0", lifespan=lifespan, redirect_slashes=False)

@@ -65,6 +65,11 @@ def _model() -> _Model:
         return _load()
 
 
+def preload() -> None:
+    """Loads the model now, so that no request waits for it."""
+    _model()
+
+
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str | None:
     return _SCRIPT_OF_NAME.get(unicodedata.name(letter, "").split(" ")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from service.stages.critique import Critic
 from service.stages.retrieve import Retriever
 from service.trust import TrustRecord
 from tests.fakes import MODEL, FakeEncoder, FakeLLM
+
+WORKER = ThreadPoolExecutor(max_workers=1)
 
 
 @cache
@@ -68,7 +71,13 @@ def kit_of(
         llm=llm,
         retriever=replace(retriever, index=None) if broken_index else retriever,
         critic=Critic(
-            llm, prompts, CriticSettings(), trust if decides else None, library().version, asyncio.Semaphore(64)
+            llm,
+            prompts,
+            CriticSettings(),
+            trust if decides else None,
+            library().version,
+            asyncio.Semaphore(64),
+            WORKER,
         ),
         flags=flags(),
         safe_texts=SafeTexts.load() if safe_texts is None else SafeTexts(safe_texts),
