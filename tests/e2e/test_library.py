@@ -106,7 +106,7 @@ def test_questions_not_seen_find_their_principle_as_often_as_the_reference_says(
 
 
 def test_questions_in_other_languages_do_better_than_chance(unseen: list[HeldOut]) -> None:
-    """Eight of 113 principles drawn blindly would be 7 %; nearest vectors alone find 1 %, the neighbours in that language."""
+    """Eight of 112 principles drawn blindly would be 7 %; nearest vectors alone find 1 %, the neighbours in that language."""
     found = rates([r for r in unseen if r.exemplar.lang != "en"])["hit"]
     assert found is not None
     assert found > 0.18
