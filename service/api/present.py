@@ -14,13 +14,13 @@ from urllib.parse import quote
 from service.domain import Facets, Principle, Usage, Verdict
 from service.llm import ModelInfo
 from service.pipeline import Answer, Work
+from service.rules.text import sentences
 from service.stages.critique import Critique
 
 DEMONSTRATION = (
     "A small demonstration model wrote this. It shows how the service works; its medical content is not reliable and must "
     "not reach a patient."
 )
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,7}|\s+", re.DOTALL)
 
 
@@ -176,8 +176,7 @@ def _changes(work: Work) -> dict[str, list[str]] | None:
     """Sentences that the revision added and removed; None where nothing was revised."""
     if work.best is None or work.draft is None or work.best is work.draft:
         return None
-    old = [s.strip() for s in _SENTENCE.split(work.draft.text) if s.strip()]
-    new = [s.strip() for s in _SENTENCE.split(work.best.text) if s.strip()]
+    old, new = sentences(work.draft.text), sentences(work.best.text)
     added: list[str] = []
     removed: list[str] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():

@@ -43,6 +43,15 @@ def test_a_completion_that_its_types_accept(serve: Serve) -> None:
     assert revision["changes"]["added"]
 
 
+def test_changes_are_told_item_by_item_without_the_marks_of_a_list(serve: Serve) -> None:
+    draft = "1. Rest.\n2. Drink enough water.\n" + "3. Use a humidifier in the bedroom.\n" * 4
+    with client(serve(FakeLLM(draft, "- **Rest.**\n- Drink enough water.\n- Ask a pharmacist.", LOOP))) as api:
+        answer = api.chat.completions.create(model="fake-model", messages=ASKED)
+    changes = answer.revision["changes"]  # type: ignore[attr-defined]
+    assert set(changes["removed"]) == {"Use a humidifier in the bedroom."}
+    assert changes["added"] == ["Ask a pharmacist."]
+
+
 def test_the_stages_add_up_to_the_usage(serve: Serve) -> None:
     with client(serve(FakeLLM(LOOP, GOOD, GOOD))) as api:
         answer = api.chat.completions.create(model="fake-model", messages=ASKED)
