@@ -31,6 +31,7 @@ _LOCALE = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}))?(?![a-z
 _TRADITIONAL = frozenset({"TW", "HK", "MO"})
 _NUMBER = re.compile(r"\+?\d[\d -]{1,19}")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
+_FOLDED = re.compile("(?<=[\u3000-\u9fff\uff01-\uffef]) (?=[\u3000-\u9fff])")  # a space that YAML puts for a line's end
 _KANA = re.compile("[\u3040-\u30ff]")
 _HAN = re.compile("[\u4e00-\u9fff]")
 _OTHER_SCRIPTS = {"ar": re.compile("[\u0600-\u06ff]"), "hi": re.compile("[\u0900-\u097f]")}
@@ -133,7 +134,7 @@ class RedFlags:
         texts = self.texts.get("zh-hant" if parsed.traditional else parsed.language, self.texts["en"])
         known = self.numbers.get(parsed.country or "", {})
         shown = {c: texts["number"].format(known[c]) if c in known else texts["unknown"][c] for c in CONTACTS}
-        return str(texts[kind]).strip().format(**shown)
+        return _FOLDED.sub("", str(texts[kind]).strip()).format(**shown)
 
     def locale_for(self, language: str | None) -> str:
         """The deployment's locale, in the user's language where that is known: language from the user, country never."""

@@ -16,6 +16,7 @@ from service.domain import Conversation, Turn
 from service.rules.text import asks_for_a_text, in_english, words
 
 _MET, _UNMET, _UNMET_SHORT = 0.40, 0.30, 0.15
+_RUN, _COPIED, _READ = 3, 0.9, 2_000  # words, share, words
 _SHORT = 12  # words; "Yes, that is safe." is an answer although it names nothing
 # Words that name no subject: "hi", "can you help me?", "ok thanks"; nor does talking to whoever judges the answer.
 _BARE = frozenset(
@@ -29,7 +30,9 @@ _BARE = frozenset(
 
 
 def answers_the_question(turn: Turn) -> Literal["met", "unmet"] | None:
-    """The answer is about what the user asked, whether or not it is right."""
+    """The answer is about what the user asked, whether or not it is right; saying the question again is no answer."""
+    if _repeats_the_question(turn):
+        return None if turn.red_flags else "unmet"
     told = turn.relevance
     if told is None or turn.red_flags or turn.answer.lstrip().startswith(("{", "[")) or not in_english(turn):
         return None
@@ -40,6 +43,21 @@ def answers_the_question(turn: Turn) -> Literal["met", "unmet"] | None:
     if told >= (_UNMET_SHORT if len(words(turn.answer)) < _SHORT else _UNMET) or asks_for_a_text(turn):
         return None
     return "unmet"
+
+
+def _repeats_the_question(turn: Turn) -> bool:
+    """Whether an answer in any language is taken word for word from the last message, in runs of three words or more."""
+    answer, asked = words(turn.answer), words(turn.conversation.last_user_text)[:_READ]
+    if not _RUN <= len(answer) <= len(asked) + _RUN or asks_for_a_text(turn):
+        return False
+    if not turn.answer.rstrip().endswith(("?", "？")):
+        return answer == asked
+    runs = {tuple(asked[i : i + _RUN]) for i in range(len(asked) - _RUN + 1)}
+    copied: set[int] = set()
+    for i in range(len(answer) - _RUN + 1):
+        if tuple(answer[i : i + _RUN]) in runs:
+            copied.update(range(i, i + _RUN))
+    return len(copied) >= _COPIED * len(answer)
 
 
 def _names_a_subject(conversation: Conversation) -> bool:
