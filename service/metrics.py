@@ -29,6 +29,9 @@ class Metrics:
             "clinalign_candidates", "Candidates by kind and what became of them.", ["kind", "outcome"], registry=r
         )
         self.failed_verdicts = Counter("clinalign_failed_verdicts", "Verdict calls that gave no verdict.", registry=r)
+        self.without_relevance = Counter(
+            "clinalign_texts_without_relevance", "Texts that the encoder did not read in time.", registry=r
+        )
         self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
         self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r)
 
@@ -45,6 +48,7 @@ class Metrics:
             for v in work.draft_critique.verdicts:
                 self.verdicts.labels(v.principle.id, v.label, v.source).inc()
             self.failed_verdicts.inc(work.draft_critique.failed_calls)
+        self.without_relevance.inc(work.without_relevance)
         for judged in work.judged:
             self.candidates.labels(judged.candidate.kind, judged.outcome).inc()
         for kind in {flag.kind for flag in work.flags}:

@@ -131,6 +131,7 @@ class Work:
     judged: list[Judged] = field(default_factory=list)
     rounds: int = 0
     doubt: str | None = None
+    without_relevance: int = 0  # texts that the encoder did not read in time
     sent: str = ""  # what has gone out already (`stream: live`)
     usage: dict[Stage, Usage] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -292,7 +293,9 @@ async def _judge(work: Work, kit: Kit, turn: Turn) -> Critique:
 async def judged_turn(work: Work, kit: Kit, text: str) -> Turn:
     """All that the rules may look at, for a text that answers this request."""
     asked = work.retrieved.vector if work.retrieved else None
-    return await with_relevance(work.turn(text), asked, kit.retriever)
+    turn = await with_relevance(work.turn(text), asked, kit.retriever)
+    work.without_relevance += asked is not None and turn.relevance is None and bool(text.strip())
+    return turn
 
 
 def _may_go_live(work: Work) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from principles_index.embed import Embedder, Vectors, query_text
 from principles_index.index import Filters, PrincipleIndex
@@ -59,8 +59,6 @@ class Retriever:
     index: PrincipleIndex | None
     embedder: Embedder | None
     timeout_s: float
-    # Held so that an embedding that outlives its request is not collected while it runs.
-    background: set[asyncio.Task[object]] = field(default_factory=set)
 
     def check(self, choice: Choice) -> None:
         """Raises PrincipleNotFound for an id that the library lacks."""

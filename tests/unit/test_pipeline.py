@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
+from principles_index.embed import Embedder, Vectors
 from service.domain import Completion, Usage
 from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.pipeline import Options, revise_answer
 from service.stages.retrieve import Choice
-from tests.fakes import OFF_TOPIC, FakeLLM, completion, verdict
+from tests.fakes import OFF_TOPIC, FakeEncoder, FakeLLM, completion, verdict
 from tests.kit import ask, kit_of, library
 
 GOOD = "Rest and drink enough water. See a doctor if it does not get better in a few days."
@@ -265,3 +269,16 @@ async def test_a_blocking_rule_is_checked_whatever_was_retrieved() -> None:
     answer = await revise_answer(ask("Can I give my 8-year-old aspirin?", options), kit_of(FakeLLM(bad, bad, bad)))
     assert answer.status == "safety_text"
     assert bad not in answer.text
+
+
+async def test_a_text_that_the_encoder_did_not_read_in_time_is_counted() -> None:
+    class Slow(FakeEncoder):
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            if any(GOOD.startswith(text) for text in texts):
+                raise RuntimeError("overloaded")
+            return super().encode(texts)
+
+    kit = kit_of(FakeLLM(GOOD))
+    kit = replace(kit, retriever=replace(kit.retriever, embedder=Embedder(Slow())))
+    answer = await revise_answer(ask("I have a cold"), kit)
+    assert (answer.status, answer.work.without_relevance) == ("draft_passed", 1)
