@@ -7,13 +7,12 @@ counts are printed. Relevance is not measured: it needs the encoder (docs/decisi
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.domain import Conversation, Turn
+from principles_index.evaluate import rows
+from service.domain import Turn
 from service.language import detect
 from service.rules import BLOCKING_RULES, RULES
 from service.safety import RedFlags
@@ -25,22 +24,19 @@ def objections(file: Path) -> str:
     groups = [[names for _, names in turns], [names for turn, names in turns if not turn.red_flags]]
     counts = [Counter(name for names in group for name in names) for group in groups]
     held = [sum(not BLOCKING_RULES.isdisjoint(names) for names in group) for group in groups]
-    rows = [("answers", *map(len, groups)), ("withheld by any rule", *held)]
-    rows += [(name, n, counts[1][name]) for name, n in counts[0].most_common()]
+    shown = [("answers", *map(len, groups)), ("withheld by any rule", *held)]
+    shown += [(name, n, counts[1][name]) for name, n in counts[0].most_common()]
     return "\n".join(
-        [f"{'':28} {'all':>5} {'no red flag':>12}", *(f"{name:28} {n:5d} {rest:12d}" for name, n, rest in rows)]
+        [f"{'':28} {'all':>5} {'no red flag':>12}", *(f"{name:28} {n:5d} {rest:12d}" for name, n, rest in shown)]
     )
 
 
 def _answers(file: Path) -> Iterator[Turn]:
     flags = RedFlags.load()
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-        for row in map(json.loads, filter(str.strip, lines)):
-            answer = (row.get("ideal_completions_data") or {}).get("ideal_completion")
-            if answer:
-                conversation = Conversation.of(*((turn["role"], turn["content"]) for turn in row["prompt"]))
-                found = frozenset(flag.kind for flag in flags.detect(conversation.user_texts))
-                yield Turn(conversation, answer, detect(conversation.last_user_text), found)
+    for conversation, row in rows(file):
+        if answer := (row.get("ideal_completions_data") or {}).get("ideal_completion"):
+            found = frozenset(flag.kind for flag in flags.detect(conversation.user_texts))
+            yield Turn(conversation, answer, detect(conversation.last_user_text), found)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def evaluate(file: Path, index: PrincipleIndex, encoder: Encoder, k: int = 8) ->
     pairs: dict[str, list[tuple[str, str]]] = {name: [] for name in _LABELS}
     emergencies: dict[str, list[bool]] = {"emergent": [], "non-emergent": []}
     embedding, searching = [], []
-    for conversation, categories in _rows(file):
+    for conversation, row in rows(file):
+        categories = _categories(row)
         start = time.perf_counter()
         vector = encoder.encode([query_text(conversation)])[0]
         middle = time.perf_counter()
@@ -69,15 +70,17 @@ def evaluate(file: Path, index: PrincipleIndex, encoder: Encoder, k: int = 8) ->
     }
 
 
-def _rows(file: Path) -> Iterator[tuple[Conversation, set[str]]]:
+def rows(file: Path) -> Iterator[tuple[Conversation, Mapping[str, Any]]]:
+    """The conversations of a file in HealthBench's form, JSON lines in gzip or plain, each with its whole row."""
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
         for line in lines:
-            if not line.strip():
-                continue
-            row = orjson.loads(line)
-            turns = [(turn["role"], turn["content"]) for turn in row["prompt"]]
-            tags = row.get("example_tags", [])
-            yield Conversation.of(*turns), {tag.removeprefix(_TAG) for tag in tags if tag.startswith(_TAG)}
+            if line.strip():
+                row = orjson.loads(line)
+                yield Conversation.of(*((turn["role"], turn["content"]) for turn in row["prompt"])), row
+
+
+def _categories(row: Mapping[str, Any]) -> set[str]:
+    return {tag.removeprefix(_TAG) for tag in row.get("example_tags", ()) if tag.startswith(_TAG)}
 
 
 def is_emergency(principle: Principle) -> bool:

@@ -260,11 +260,12 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
 async def _judge_candidate(work: Work, kit: Kit, candidate: Candidate, principles: Sequence[Principle]) -> Judged:
     """Judges what can still win, and whatever has gone out: verdicts on a text without a chance cost as much as others."""
     assert work.best_critique is not None
-    flaw = _flaw(work, kit, candidate, principles)
+    off_loop = kit.critic.off_loop
+    flaw = await off_loop(_flaw, work, kit, candidate, principles)
     if flaw and not work.sent:
         return Judged(candidate, None, flaw)
     turn = await judged_turn(work, kit, candidate.completion.text)
-    flaw = flaw or ("off_topic" if answers_the_question(turn) == "unmet" else None)
+    flaw = flaw or ("off_topic" if await off_loop(answers_the_question, turn) == "unmet" else None)
     if flaw and not work.sent:
         return Judged(candidate, None, flaw)
     judged = await _judge(work, kit, turn)
@@ -322,7 +323,7 @@ async def _write_live(
             work.sent += text
             on_event(Piece(text))
 
-    return await write_live(planned, work.ask.model, params, kit.llm, matches=work.matches, turn=work.turn, send=send)
+    return await write_live(planned, work.ask.model, params, kit.critic, work.matches, turn=work.turn, send=send)
 
 
 def _accept(work: Work, judged: Sequence[Judged]) -> bool:

@@ -53,15 +53,16 @@ async def _row(kit: Kit, answer: Answer, used: Sequence[Principle], held: Sequen
     work = answer.work
     assert work.draft is not None
     best = work.best or work.draft
-    draft_turn, best_turn = await judged_turn(work, kit, work.draft.text), await judged_turn(work, kit, best.text)
+    draft_turn = await judged_turn(work, kit, work.draft.text)
+    best_turn = draft_turn if best is work.draft else await judged_turn(work, kit, best.text)
 
-    def scores(text: str) -> tuple[float | None, float | None]:
-        return _score(work.turn(text), used), _score(work.turn(text), held)
+    def scores(turn: Turn) -> tuple[float | None, float | None]:
+        return _score(turn, used), _score(turn, held)
 
     return {
         "status": answer.status,
-        "draft": scores(work.draft.text),
-        "delivered": scores(best.text),
+        "draft": scores(draft_turn),
+        "delivered": scores(best_turn),
         "draft_cut_off": work.draft.cut_off,
         "held": {p.id: (_met(draft_turn, p), _met(best_turn, p)) for p in held},
         "relevance": (draft_turn.relevance, best_turn.relevance),
@@ -71,7 +72,7 @@ async def _row(kit: Kit, answer: Answer, used: Sequence[Principle], held: Sequen
             (
                 j.candidate.kind,
                 j.outcome,
-                *scores(j.candidate.completion.text),
+                *scores(work.turn(j.candidate.completion.text)),
                 len(j.candidate.completion.text.split()),
             )
             for j in work.judged

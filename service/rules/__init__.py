@@ -7,7 +7,6 @@ does not speak the language; then the model judges. A rule never raises and neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from service.domain import Turn
 from service.rules import (
@@ -27,8 +26,9 @@ from service.rules import (
     urgent,
     values,
 )
+from service.rules.text import Outcome
 
-Rule = Callable[[Turn], Literal["met", "unmet"] | None]
+Rule = Callable[[Turn], Outcome]
 
 RULES: Mapping[str, Rule] = {
     rule.__name__: rule

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.advice import Statement, advice_of, negated, statements
 from service.rules.mentions import Field, assents, field, to_layman, tongue
-from service.rules.text import forbids, is_professional, user_text
+from service.rules.text import Outcome, forbids, is_professional, user_text
 
-Outcome = Literal["met", "unmet"] | None
 _Words = tuple[str, str]  # in Latin letters, in other scripts
 
 

@@ -8,14 +8,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 from service.domain import Turn
 from service.language import detect
 from service.rules.asked import names_language, requested_languages, sounds_professional, wants_document
-from service.rules.text import LIST_MARK, normalise, sentences, words
-
-Verdict = Literal["met", "unmet"] | None
+from service.rules.text import LIST_MARK, Outcome, normalise, runs, sentences, words
 
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _TABLE_ROW = re.compile(r"^\s*\|.*$", re.MULTILINE)
@@ -54,7 +51,7 @@ def _wanted_language(turn: Turn) -> str | None:
     return turn.language if own <= {turn.language} else None
 
 
-def language_kept(turn: Turn) -> Verdict:
+def language_kept(turn: Turn) -> Outcome:
     """The answer is in the language of the user's last message, or in the one that the message asks for."""
     wanted = _wanted_language(turn)
     text = prose(turn.answer)
@@ -78,7 +75,7 @@ _BREATH = {"breathe", "breath", "inhale", "exhale", "in", "out", "들이", "吸�
 _MAX_TOKENS = 4_000
 
 
-def no_repetition(turn: Turn) -> Verdict:
+def no_repetition(turn: Turn) -> Outcome:
     """No sentence or line stands twice and no phrase runs in a loop.
 
     Seven words twice, or four words three times or twice in a row, are repetition; four to six words twice may be
@@ -115,7 +112,7 @@ def _weight(unit: Sequence[str]) -> float:
     return sum(0.5 if _CJK.match(w) else 1.5 if "가" <= w[0] <= "힣" else 1.0 for w in unit)
 
 
-def _repeated_units(units: Sequence[tuple[str, ...]]) -> Verdict:
+def _repeated_units(units: Sequence[tuple[str, ...]]) -> Outcome:
     in_a_row = any(a == b and _weight(a) >= 4 for a, b in pairwise(units))
     repeated = [(unit, n) for unit, n in Counter(units).items() if n > 1 and _weight(unit) >= 4]
     if in_a_row or any(n > 2 or _weight(unit) >= 7 for unit, n in repeated):
@@ -149,8 +146,7 @@ def _copied_share(tokens: Sequence[str]) -> float:
         return 0.0
     seen: set[tuple[str, ...]] = set()
     copied: set[int] = set()
-    for i in range(len(tokens) - size + 1):
-        gram = tuple(tokens[i : i + size])
+    for i, gram in enumerate(runs(tokens, size)):
         if gram in seen:
             copied.update(range(i, i + size))
         seen.add(gram)
@@ -175,7 +171,7 @@ _ITEM = re.compile(r"^\s*(?:[-*+•·–]|\(?\d{1,2}[.)])\s")
 _VERSE = re.compile(r"\b(?:poem|song|haiku|lyrics|slogan|headline|title|caption|sms|tweet)\b")
 
 
-def complete_answer(turn: Turn) -> Verdict:
+def complete_answer(turn: Turn) -> Outcome:
     """The answer is there and ends where a sentence, an item, a table or a code block ends."""
     answer = turn.answer.strip()
     if not answer or answer.count("```") % 2:
@@ -200,7 +196,7 @@ def _json_complete(answer: str) -> bool | None:
     return True
 
 
-def _ending(turn: Turn, answer: str, last: str) -> Verdict:
+def _ending(turn: Turn, answer: str, last: str) -> Outcome:
     bare = last.rstrip(_CLOSERS)
     if bare.endswith(tuple(_TERMINAL)) or (bare and unicodedata.category(bare[-1]) == "So"):
         return "met"
@@ -249,7 +245,7 @@ def lix(text: str) -> float:
     return len(lengths) / len(sentences(text)) + 100 * sum(n > 6 for n in lengths) / len(lengths)
 
 
-def plain_words(turn: Turn) -> Verdict:
+def plain_words(turn: Turn) -> Outcome:
     """An English answer to a lay person reads no harder than a newspaper. LIX up to 48 is plain, from 60 on it is not."""
     conversation = turn.conversation
     if turn.language != "en" or wants_document(conversation) or any(map(sounds_professional, conversation.user_texts)):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.asked import instruction
-from service.rules.text import normalise, words
-
-Verdict = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, normalise, words
 
 _NUMBERS = {
     "a single": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
@@ -69,7 +66,7 @@ def _asks(pattern: re.Pattern[str], wish: str) -> bool:
     return bool(match) and not _NOT.search(wish[: match.start()][-40:]) if match else False
 
 
-def _judge_bullets(wish: str, answer: str) -> Verdict:
+def _judge_bullets(wish: str, answer: str) -> Outcome:
     if _REFUSES_LISTS.search(wish):
         return "unmet" if len(bullets(answer)) >= 2 else None if _NUMBERED.search(answer) else "met"
     if not _asks(_WANTS_BULLETS, wish):
@@ -79,7 +76,7 @@ def _judge_bullets(wish: str, answer: str) -> Verdict:
     return "unmet" if not bullets(answer) and not _NUMBERED.search(answer) and _says_enough(answer) else None
 
 
-def _judge_numbers(wish: str, answer: str) -> Verdict:
+def _judge_numbers(wish: str, answer: str) -> Outcome:
     if not _asks(_WANTS_NUMBERS, wish):
         return None
     if len(_outermost(_NUMBERED, answer)) >= 2:
@@ -88,7 +85,7 @@ def _judge_numbers(wish: str, answer: str) -> Verdict:
     return None if inline or bullets(answer) or not _says_enough(answer) else "unmet"
 
 
-def _judge_table(wish: str, answer: str) -> Verdict:
+def _judge_table(wish: str, answer: str) -> Outcome:
     if not _asks(_WANTS_TABLE, wish):
         return None
     if _TABLE.search(answer):
@@ -129,7 +126,7 @@ def _sentence_around(text: str, match: re.Match[str]) -> str:
     return text[before + 1 : min(after, default=len(text))]
 
 
-def _judge_items(wish: str, answer: str) -> Verdict:
+def _judge_items(wish: str, answer: str) -> Outcome:
     match = _ITEMS.search(wish) or _COUNTED.search(wish)
     if not match or number(match["n"]) < 2 or _EACH.search(_sentence_around(wish, match)):
         return None
@@ -171,7 +168,7 @@ _MENTIONS_JSON = re.compile(r"\b(?:explain|mean|means|what is|read|sent|got|rece
 _JSON_ONLY = re.compile(r"\bjson only\b|\bonly (?:valid )?json\b|\bjust (?:the )?json\b|\bnothing (?:else|but)\b")
 
 
-def _judge_yes_no(wish: str, answer: str) -> Verdict:
+def _judge_yes_no(wish: str, answer: str) -> Outcome:
     if not _YES_NO_FIRST.search(wish):
         return None
     plain = normalise(answer)
@@ -187,7 +184,7 @@ def _parses(text: str) -> bool:
         return False
 
 
-def _judge_json(wish: str, answer: str) -> Verdict:
+def _judge_json(wish: str, answer: str) -> Outcome:
     if not _WANTS_JSON.search(wish) or _MENTIONS_JSON.search(wish):
         return None
     blocks = _FENCE.findall(answer)
@@ -201,12 +198,12 @@ def _judge_json(wish: str, answer: str) -> Verdict:
     return None
 
 
-_JUDGES: tuple[Callable[[str, str], Verdict], ...] = (
+_JUDGES: tuple[Callable[[str, str], Outcome], ...] = (
     _judge_bullets, _judge_numbers, _judge_table, _judge_items, _judge_yes_no, _judge_json,
 )  # fmt: skip
 
 
-def format_as_asked(turn: Turn) -> Verdict:
+def format_as_asked(turn: Turn) -> Outcome:
     """The answer has the layout that the last message asks for; one part that is missing is enough to fail."""
     wish = instruction(turn.conversation.last_user_text)
     verdicts = [judge(wish, turn.answer) for judge in _JUDGES]

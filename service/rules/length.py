@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.asked import instruction
 from service.rules.form import prose
 from service.rules.layout import bullets, number
-from service.rules.text import sentences
-
-Verdict = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, sentences
 
 BRIEF_WORDS, TOO_LONG_TO_BE_BRIEF = 120, 160
 DETAILED_WORDS, TOO_SHORT_TO_BE_DETAILED = 120, 60
@@ -30,7 +27,7 @@ class Wish:
     good: tuple[int, int]
     bearable: tuple[int, int]
 
-    def judge(self, text: str) -> Verdict:
+    def judge(self, text: str) -> Outcome:
         n = self.measure(text)
         if self.good[0] <= n <= self.good[1]:
             return "met"
@@ -169,7 +166,7 @@ def _in_words(wish: str) -> Iterator[Wish]:
             yield Wish(count_words, good, bearable)
 
 
-def length_as_asked(turn: Turn) -> Verdict:
+def length_as_asked(turn: Turn) -> Outcome:
     """The answer keeps to the length that the last message asks for; with a red flag a longer one may be needed."""
     wish = instruction(turn.conversation.last_user_text)
     counted = list(_counted(wish))

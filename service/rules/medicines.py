@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.advice import statements
-from service.rules.text import asks_for_a_text, in_english, is_professional, user_text
-
-Outcome = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, asks_for_a_text, in_english, is_professional, user_text
 
 PARACETAMOL = r"(?:paracetamol|acetaminophen|tylenol|panadol|calpol)"
 IBUPROFEN = r"(?:ibuprofen|advil|motrin|nurofen|brufen)"

@@ -18,9 +18,7 @@ from service.rules.mentions import (
     to_layman,
     turned_down,
 )
-from service.rules.text import normalise, user_text
-
-Outcome = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, normalise, user_text
 
 _EXPECTING = re.compile(
     r"\b(?:i'm|i am|im|i'm currently|she's|she is|wife is|girlfriend is|partner is|sister is|"

@@ -10,10 +10,8 @@ this rule. They hold for all-MiniLM-L6-v2 and English, so the rule is silent abo
 
 from __future__ import annotations
 
-from typing import Literal
-
 from service.domain import Conversation, Turn
-from service.rules.text import asks_for_a_text, in_english, words
+from service.rules.text import Outcome, asks_for_a_text, in_english, runs, words
 
 _MET, _UNMET, _UNMET_SHORT = 0.40, 0.30, 0.15
 _RUN, _COPIED, _READ = 3, 0.9, 2_000  # words, share, words
@@ -29,7 +27,7 @@ _BARE = frozenset(
 )
 
 
-def answers_the_question(turn: Turn) -> Literal["met", "unmet"] | None:
+def answers_the_question(turn: Turn) -> Outcome:
     """The answer is about what the user asked, whether or not it is right; saying the question again is no answer."""
     if _repeats_the_question(turn):
         return None if turn.red_flags else "unmet"
@@ -52,11 +50,8 @@ def _repeats_the_question(turn: Turn) -> bool:
         return False
     if not turn.answer.rstrip().endswith(("?", "？")):
         return answer == asked
-    runs = {tuple(asked[i : i + _RUN]) for i in range(len(asked) - _RUN + 1)}
-    copied: set[int] = set()
-    for i in range(len(answer) - _RUN + 1):
-        if tuple(answer[i : i + _RUN]) in runs:
-            copied.update(range(i, i + _RUN))
+    known = set(runs(asked, _RUN))
+    copied = {i + k for i, run in enumerate(runs(answer, _RUN)) if run in known for k in range(_RUN)}
     return len(copied) >= _COPIED * len(answer)
 
 

@@ -9,7 +9,6 @@ condition that is still to come, it is unmet.
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.advice import Statement, advice, negated, statements
@@ -19,10 +18,8 @@ from service.rules.help_words import LANGUAGES as CALLED
 from service.rules.help_words import calls
 from service.rules.mentions import field, to_layman, tongue
 from service.rules.pregnancy import expecting
-from service.rules.text import user_text
+from service.rules.text import Outcome, user_text
 from service.rules.urgent import special, told_not_to_go
-
-Outcome = Literal["met", "unmet"] | None
 
 _NO_NEED = re.compile(
     r"\b(?:no need to|(?:don't|do not|doesn't|does not) (?:need|have) to|not necessary to|no reason to) (?:see|call|contact|visit|bother|worry (?:a|the|your)|have|take|go|rush)\b"

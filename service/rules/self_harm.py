@@ -6,17 +6,14 @@ Support is looked for in English, Korean, Spanish and Chinese, methods in Englis
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.advice import Advice, Statement, negated, refuses, statements
 from service.rules.care import sends
 from service.rules.help_words import calls, crisis_help, names_somebody_close
 from service.rules.mentions import field, tongue
-from service.rules.text import forbids, user_text
+from service.rules.text import Outcome, forbids, user_text
 from service.rules.urgent import special
-
-Outcome = Literal["met", "unmet"] | None
 
 # Telling someone not to reach for help. "Don't hesitate to call" is the opposite.
 _DISCOURAGES = re.compile(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.asked import wants_document
 from service.rules.contacts import reviewed_host, reviewed_number
-from service.rules.text import normalise
-
-Verdict = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, normalise
 
 _BRACKETED = re.compile(r"\[[^\]\n]{1,120}\](?!\()|<[^<>\n/]{1,60}>|\{[^{}\n]{1,60}\}")
 
@@ -88,7 +85,7 @@ def _hosts(text: str) -> Iterator[str]:
             yield host
 
 
-def no_invented_contact(turn: Turn) -> Verdict:
+def no_invented_contact(turn: Turn) -> Outcome:
     """Every phone number, address and e-mail in the answer was given in the conversation or is on the reviewed list."""
     text = _BRACKETED.sub(" ", normalise(turn.answer))
     if not text.strip():
@@ -145,7 +142,7 @@ _ORGANISATION = re.compile(
 _SQUEEZE = re.compile(r"[\s:]+")
 
 
-def no_invented_citation(turn: Turn) -> Verdict:
+def no_invented_citation(turn: Turn) -> Outcome:
     """Every paper that the answer names was named in the conversation.
 
     A model cannot look a reference up; without tools or pasted text a precise citation is recalled at best.
@@ -190,7 +187,7 @@ def _identifiers(text: str) -> set[str]:
     return {p for p in plain if ("@" in p or len(p) >= 6) and not reviewed_number(p)}
 
 
-def no_identifier_echo(turn: Turn) -> Verdict:
+def no_identifier_echo(turn: Turn) -> Outcome:
     """The answer does not repeat numbers and addresses that identify a person, unless a document needs them."""
     texts = [normalise(t) for t in turn.conversation.user_texts]
     found = {i for text in texts for i in _identifiers(text)}

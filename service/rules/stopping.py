@@ -9,9 +9,7 @@ from typing import Literal
 from service.domain import Turn
 from service.rules.advice import Statement, statements
 from service.rules.mentions import assents, field, to_layman, warned
-from service.rules.text import forbids, normalise, sentences, user_text
-
-Outcome = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, forbids, normalise, sentences, user_text
 
 # The classes that the principle names.
 _TAPERED = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, wraps
 from typing import Literal
@@ -124,6 +124,11 @@ def asks_for_a_text(turn: Turn) -> bool:
 def words(text: str) -> list[str]:
     """The words of a text in normal form; a Chinese or Japanese character counts as one, so does a decimal number."""
     return _WORD.findall(normalise(text))
+
+
+def runs(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Every `size` tokens that follow one another, in order."""
+    return [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
 
 
 def without_quotes(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Literal
 
 from service.domain import Turn
 from service.rules import urgent_words as pattern
@@ -19,6 +18,7 @@ from service.rules.countries import country_of, names_another, offered_numbers, 
 from service.rules.help_words import LANGUAGES, calls, poison_centre, sounds_urgent
 from service.rules.mentions import assents, proposed, said_of, to_layman, tongue, turned_down, warned
 from service.rules.text import (
+    Outcome,
     asks_for_a_text,
     forbids,
     in_english,
@@ -28,8 +28,6 @@ from service.rules.text import (
     user_text,
     words,
 )
-
-Outcome = Literal["met", "unmet"] | None
 
 VERY_SHORT = 5  # words; a Chinese character counts as one, and ten of them make such a sentence
 

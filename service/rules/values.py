@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
 
 from service.domain import Turn
 from service.rules.asked import instruction, wants_document
-from service.rules.text import normalise, words
-
-Verdict = Literal["met", "unmet"] | None
+from service.rules.text import Outcome, normalise, words
 
 _NUM = r"(?<![\w.,/-])(\d{1,6}(?:[.,]\d{1,4})?)"
 _UNIT = (
@@ -95,7 +92,7 @@ def _derived(number: str, numbers: set[str]) -> bool:
     return any(abs(n * f - value) < 1e-6 for n in given for f in factors)
 
 
-def no_invented_values(turn: Turn) -> Verdict:
+def no_invented_values(turn: Turn) -> Outcome:
     """A document made from given material states no value, blood pressure or date that is not in the conversation."""
     conversation = turn.conversation
     given = normalise("\n".join(m.text for m in conversation.messages))

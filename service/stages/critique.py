@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from service.domain import Completion, Label, Match, Principle, Severity, Turn, Usage, Verdict
 from service.errors import ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamUnavailable
@@ -25,6 +25,8 @@ from service.rules import BLOCKING_RULES, RULES
 from service.scoring import score
 from service.settings import Critic as CriticSettings
 from service.trust import TrustRecord
+
+T = TypeVar("T")
 
 _SPELLINGS: Mapping[str, Label] = {
     "yes": "met", "y": "met",
@@ -49,6 +51,10 @@ class Critic:
     principles_version: str
     slots: asyncio.Semaphore
     worker: Executor
+
+    async def off_loop(self, check: Callable[..., T], *args: Any) -> T:
+        """`check(*args)` by the worker. What reads a text with rules goes through here."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, check, *args)
 
     def decides(self, model: ModelInfo) -> bool:
         return self.trust is not None and self.trust.decides(
@@ -119,7 +125,7 @@ async def critique(
     decides = critic.decides(model)
     ask_model = decides or critic.settings.model_verdicts
     prefix = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}]
-    by_rule = await asyncio.get_running_loop().run_in_executor(critic.worker, _by_rule, turn, matches)
+    by_rule = await critic.off_loop(_by_rule, turn, matches)
 
     async def judge(match: Match) -> tuple[Verdict | None, Usage, bool]:
         principle = match.principle

@@ -13,9 +13,10 @@ from typing import Any
 
 from service.domain import Completion, Match, Turn
 from service.errors import AnswerBlocked, UpstreamError
-from service.llm import LLM, ModelInfo, Wire
+from service.llm import ModelInfo, Wire
 from service.rules import PROHIBITIONS, RULES
 from service.settings import Candidate as Kind
+from service.stages.critique import Critic
 from service.stages.revise import Candidate
 
 # A full stop counts only once what follows it is known to be white space: "1.5" must not go out as "1.".
@@ -26,9 +27,9 @@ async def write_live(
     plan: tuple[Kind, Sequence[Wire], int],
     model: ModelInfo,
     params: Mapping[str, Any],
-    llm: LLM,
-    *,
+    critic: Critic,
     matches: Sequence[Match],
+    *,
     turn: Callable[[str], Turn],
     send: Callable[[str], None],
 ) -> Candidate:
@@ -36,15 +37,15 @@ async def write_live(
     kind, messages, longest = plan
     rules = [RULES[m.principle.rule] for m in matches if m.principle.rule and m.principle.rule in PROHIBITIONS]
     text, sent = "", 0
-    async for piece in llm.stream(model, messages, {**params, "max_tokens": longest}):
+    async for piece in critic.llm.stream(model, messages, {**params, "max_tokens": longest}):
         if isinstance(piece, Completion):
-            _check(rules, turn(piece.text))
+            await critic.off_loop(_check, rules, turn(piece.text))
             send(piece.text[sent:])
             return Candidate(kind, piece)
         text += piece
         end = whole_sentences(text, sent)
         if end > sent:
-            _check(rules, turn(text[:end]))
+            await critic.off_loop(_check, rules, turn(text[:end]))
             send(text[sent:end])
             sent = end
     raise UpstreamError("The model server broke off its answer.")

@@ -15,7 +15,7 @@ from service.domain import Completion, Conversation, Principle
 from service.errors import ClinAlignError, UpstreamError
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
-from service.rules.text import words
+from service.rules.text import runs, words
 from service.settings import Candidate as Kind
 
 _CHARS_PER_TOKEN = 3.0  # our prompts are English prose at more than four; three leaves room
@@ -94,13 +94,12 @@ def echoes(
     first six of a repair. Words that the conversation holds as well prove nothing."""
     ours = {run for part in prompts.own_words(kind) for run in _runs(part)}
     ours |= {run for p in principles for run in _runs(p.repair)[:1]}
-    said = {run for m in conversation.messages for run in _runs(m.text)}
-    return not ours.isdisjoint(set(_runs(text)) - said)
+    echoed = ours.intersection(_runs(text))
+    return bool(echoed) and not echoed.issubset(run for m in conversation.messages for run in _runs(m.text))
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:
-    said = words(text)
-    return [tuple(said[i : i + _ECHO]) for i in range(len(said) - _ECHO + 1)]
+    return runs(words(text), _ECHO)
 
 
 async def revise(
