@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from scripts.common import ROOT
-from service.settings import ApiKey, Settings
+from service.settings import ApiKey, Settings, groups
 
 FILE = ROOT / "docs/reference/settings.md"
 _HEAD = """# Settings
@@ -21,12 +20,10 @@ Made by `make reference` from `service/settings.py`. Every setting is an environ
 
 
 def settings_page() -> str:
-    alone = [row for name, field in Settings.model_fields.items() if not _group(field) for row in [_row(name, field)]]
+    alone = [_row(name, field) for name, field in Settings.model_fields.items() if name not in groups()]
     parts = [_HEAD, *_table(alone)]
-    for name, field in Settings.model_fields.items():
-        group = _group(field)
-        if group:
-            parts += [f"\n## {name}", *_table(_row(f"{name}_{n}", f) for n, f in group.model_fields.items())]
+    for name, group in groups().items():
+        parts += [f"\n## {name}", *_table(_row(f"{name}_{n}", f) for n, f in group.model_fields.items())]
     parts += ["\n## An entry of `CLINALIGN_KEYS`", "| field | meaning |", "|---|---|"]
     parts += [f"| `{name}` | {field.description} |" for name, field in ApiKey.model_fields.items()]
     return "\n".join(parts) + "\n"
@@ -36,11 +33,6 @@ def _table(rows: Any) -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
     yield from rows
-
-
-def _group(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _row(name: str, field: FieldInfo) -> str:

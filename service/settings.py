@@ -194,12 +194,13 @@ def _explain(problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not path:
         return message
-    own = 2 if path[0] in _groups() else 1
+    own = 2 if path[0] in groups() else 1
     inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[own:])
     return f"CLINALIGN_{'_'.join(map(str, path[:own])).upper()}{inside}: {message}"
 
 
-def _groups() -> dict[str, type[Group]]:
+def groups() -> dict[str, type[Group]]:
+    """The groups of settings by name; the other fields stand alone."""
     found = {name: field.annotation for name, field in Settings.model_fields.items()}
     return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Group)}
 
@@ -207,7 +208,7 @@ def _groups() -> dict[str, type[Group]]:
 def _not_json() -> list[str]:
     """The variables of lists, dictionaries and whole groups that hold no JSON."""
     names = [name for name, field in Settings.model_fields.items() if get_origin(field.annotation) in (tuple, dict)]
-    for name, group in _groups().items():
+    for name, group in groups().items():
         names.append(name)
         inner = group.model_fields.items()
         names += [f"{name}_{sub}" for sub, field in inner if get_origin(field.annotation) in (tuple, dict)]
