@@ -42,4 +42,7 @@ def _answers(file: Path) -> Iterator[Turn]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m loadtests.objections", description=__doc__)
     parser.add_argument("file", type=Path)
-    print(objections(parser.parse_args().file))
+    given: Path = parser.parse_args().file
+    if not given.is_file():
+        parser.error(f"{given} is missing: give a file in HealthBench's form.")
+    print(objections(given))
