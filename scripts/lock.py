@@ -40,10 +40,15 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "cpu": Recipe(("cpu", "dev"), "gateway, vLLM's CPU build and all that the tests need", also=NEWER_PYTHONS),
+    "cpu": Recipe(
+        ("cpu", "train", "dev"), "gateway, training, vLLM's CPU build and all that the tests need", also=NEWER_PYTHONS
+    ),
     "gateway": Recipe((), "the gateway alone; the model is served elsewhere, or by another image"),
     "gpu": Recipe(
-        ("gpu", "dev"), "gateway, vLLM for NVIDIA GPUs and all that the tests need", torch=None, outside=frozenset()
+        ("gpu", "train", "dev"),
+        "gateway, training, vLLM for NVIDIA GPUs and all that the tests need",
+        torch=None,
+        outside=frozenset(),
     ),
 }
 
