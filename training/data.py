@@ -77,6 +77,8 @@ class Criterion(Frozen):
             raise ValueError("points must not be 0")
         if self.rule_only and self.rule is None:
             raise ValueError("rule_only needs a rule")
+        if self.rule is not None and self.points < 0:
+            raise ValueError("a rule says what is good, so its criterion cannot have negative points")
         return self
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from service.domain import Completion, Label, Match, Principle, Severity, Turn, Usage, Verdict
+from service.domain import Completion, Label, Match, Severity, Turn, Usage, Verdict
 from service.errors import ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamUnavailable
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
@@ -118,6 +118,16 @@ class Critique:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the model said when it was asked for one verdict; `failed` when the server did not give it."""
+
+    label: Label
+    p_met: float | None
+    usage: Usage
+    failed: bool
+
+
 async def critique(
     turn: Turn, matches: Sequence[Match], model: ModelInfo, critic: Critic, params: Mapping[str, Any] | None = None
 ) -> Critique:
@@ -136,15 +146,10 @@ async def critique(
             return None, Usage(), False
         if not ask_model:
             return Verdict(principle, "unknown", None, "rule" if principle.rule else "model"), Usage(), False
-        try:
-            async with critic.slots:
-                completion = await critic.llm.chat(
-                    model, verdict_messages(prefix, principle, critic.prompts), _params(critic, params)
-                )
-        except (UpstreamError, ContextLengthExceeded):  # a finished draft must not fail for a verdict that has no room
-            return Verdict(principle, "unknown", None, "model"), Usage(), True
-        label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
-        return Verdict(principle, label, p_met, "model"), completion.usage, completion.logprobs is None
+        said = await ask_verdict(
+            [*prefix, verdict_question(principle.statement, critic.prompts)], model, critic, params
+        )
+        return Verdict(principle, said.label, said.p_met, "model"), said.usage, said.failed
 
     judged = await asyncio.gather(*(judge(match) for match in matches))
     return Critique(
@@ -172,9 +177,22 @@ async def gives_logprobs(model: ModelInfo, critic: Critic) -> bool:
     return bool(_top_tokens(told.logprobs))
 
 
-def verdict_messages(prefix: Sequence[Wire], principle: Principle, prompts: Prompts) -> list[Wire]:
-    question = prompts.render("verdict", statement=principle.statement)
-    return [*prefix, {"role": "user", "content": question}]
+def verdict_question(statement: str, prompts: Prompts) -> Wire:
+    """The turn that asks for a verdict; it follows the conversation and the answer that is judged."""
+    return {"role": "user", "content": prompts.render("verdict", statement=statement)}
+
+
+async def ask_verdict(
+    messages: Sequence[Wire], model: ModelInfo, critic: Critic, params: Mapping[str, Any] | None = None
+) -> Said:
+    """One token, read as a label. An upstream failure is a verdict that could not be had, never one against the text."""
+    try:
+        async with critic.slots:
+            completion = await critic.llm.chat(model, messages, _params(critic, params))
+    except (UpstreamError, ContextLengthExceeded):  # a finished draft must not fail for a verdict that has no room
+        return Said("unknown", None, Usage(), failed=True)
+    label, p_met = read_label(completion, min_mass=critic.settings.min_mass, threshold=critic.threshold)
+    return Said(label, p_met, completion.usage, failed=completion.logprobs is None)
 
 
 def _params(critic: Critic, extra: Mapping[str, Any] | None) -> dict[str, Any]:

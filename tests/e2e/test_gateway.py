@@ -15,7 +15,7 @@ from principles_index.schema import load_library
 from scripts.plan import EXAMPLES
 from service.domain import Conversation
 from service.prompts import Prompts
-from service.stages.critique import verdict_messages
+from service.stages.critique import verdict_question
 from service.stages.revise import candidate_messages
 
 QUESTIONS = Path(__file__).parents[3] / "shared/data/kqa/questions.jsonl"
@@ -163,7 +163,7 @@ def test_the_drafts_prompt_is_a_prefix_of_every_later_prompt(vllm_url: str) -> N
     prefix = [*conversation.wire, {"role": "assistant", "content": draft}]
     edit = candidate_messages("edit", conversation, draft, library.principles[:2], prompts)
     assert edit is not None
-    later = [verdict_messages(prefix, p, prompts) for p in library.principles[::20]] + [edit]
+    later = [[*prefix, verdict_question(p.statement, prompts)] for p in library.principles[::20]] + [edit]
     whole = tokens(prefix, generate=False)
     for messages in later:
         found = tokens(messages)
