@@ -81,6 +81,12 @@ class Criterion(Frozen):
             raise ValueError("a rule says what is good, so its criterion cannot have negative points")
         return self
 
+    @property
+    def name(self) -> str:
+        """What rates are kept by: the principle, or a human rubric's axis, since its single criteria occur once."""
+        axes = (tag.removeprefix("axis:") for tag in self.tags if tag.startswith("axis:"))
+        return self.principle or next(axes, None) or ("fault" if self.points < 0 else "other")
+
 
 class Rubric(Frozen):
     """A question with its criteria, at least one of them positive; criterion ids are unique within it."""

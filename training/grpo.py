@@ -9,9 +9,7 @@ weights: only checkpoints that were written to the end count.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 import orjson
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
@@ -31,10 +30,7 @@ from training.data import Rubric, write_json
 from training.errors import DataError, RewardUnavailable
 from training.profile import Profile
 from training.reward import Reward, Rewarded
-
-COMPLETE = "complete.json"
-METRICS = "metrics.jsonl"
-RUN = "run.json"
+from training.runs import CHECKPOINTS, COMPLETE, METRICS, MODEL, prepare
 
 log = logging.getLogger("clinalign.training")
 
@@ -84,18 +80,12 @@ class RewardFunction:
                 log_metric(f"guards/{guard}", float(guard in each.guards))
             for judged in each.scored.judged if each.scored else ():
                 if judged.label in ("met", "unmet"):
-                    log_metric(f"criteria/{criterion_name(judged.criterion)}", float(judged.label == "met"))
+                    log_metric(f"criteria/{judged.criterion.name}", float(judged.label == "met"))
         self._seen.update(all=len(rewarded), missing=sum(each.value is None for each in rewarded))
         if self._seen["missing"] > self._most_missing * self._seen["all"]:
             raise RewardUnavailable(
                 f"{self._seen['missing']} of {self._seen['all']} completions could not be judged: check the judge, or raise reward.most_missing"
             )
-
-
-def criterion_name(criterion: Any) -> str:
-    """What rates are kept by: the principle, or a human rubric's axis; single criteria of human rubrics occur once."""
-    axes = (tag.removeprefix("axis:") for tag in criterion.tags if tag.startswith("axis:"))
-    return criterion.principle or next(axes, None) or ("fault" if criterion.points < 0 else "other")
 
 
 def _text(completion: Any) -> str:
@@ -151,8 +141,8 @@ class Recorder(TrainerCallback):
 
 def train(
     profile: Profile, model: Path | str, rubrics: Sequence[Rubric], make: Callable[[], Awaitable[Reward]], run: Path
-) -> Path:
-    """Trains on `rubrics` and returns `run/model`. A run that was begun with something else is refused (DataError)."""
+) -> PartialState:
+    """Trains on `rubrics`, writes `run/model`, and says which process this is. A run that was begun with something else is refused (DataError)."""
     quiet()
     settings = profile.grpo
     if settings.threads:
@@ -173,9 +163,8 @@ def train(
         callbacks=[Recorder(run)],
     )
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    out = run / "model"
-    trainer.save_model(str(out))
-    return out
+    trainer.save_model(str(run / MODEL))
+    return PartialState()
 
 
 def _row(number: int, rubric: Rubric) -> dict[str, Any]:
@@ -207,8 +196,6 @@ def _lora(profile: Profile) -> LoraConfig | None:
 
 def arguments(profile: Profile, run: Path) -> GRPOConfig:
     """TRL's arguments. What TRL would choose by itself and might choose otherwise next time is said here."""
-    from accelerate import PartialState
-
     s = profile.grpo
     cuda = torch.cuda.is_available()
     per_update = s.questions_per_step * s.group_size
@@ -230,7 +217,7 @@ def arguments(profile: Profile, run: Path) -> GRPOConfig:
             "vllm_importance_sampling_clip_max": s.vllm.correction_cap,
         }
     return GRPOConfig(
-        output_dir=str(run / "checkpoints"),
+        output_dir=str(run / CHECKPOINTS),
         seed=s.seed,
         data_seed=s.seed,
         full_determinism=False,
@@ -271,45 +258,6 @@ def arguments(profile: Profile, run: Path) -> GRPOConfig:
         disable_tqdm=False,
         **vllm,
     )
-
-
-# --- runs and their resumption ----------------------------------------------------------------------------------
-
-
-def prepare(run: Path, begun_with: dict[str, Any]) -> Path | None:
-    """Makes the run's folder or, where it is there, the newest whole checkpoint to go on from, all later traces cut off."""
-    file = run / RUN
-    if file.is_file():
-        if json.loads(file.read_text()) != begun_with:
-            raise DataError(
-                f"{run} was begun with another profile or other questions: take another folder, or remove it"
-            )
-    else:
-        write_json(file, begun_with)
-    whole: dict[int, Path] = {}
-    for folder in (run / "checkpoints").glob("checkpoint-*"):
-        if (folder / COMPLETE).is_file():
-            whole[int(folder.name.rpartition("-")[2])] = folder
-        else:
-            shutil.rmtree(folder)  # a kill caught it half written
-    step = max(whole, default=0)
-    cut_metrics(run / METRICS, step)
-    return whole.get(step)
-
-
-def cut_metrics(file: Path, step: int) -> None:
-    """Drops the rows after `step`, which will be made again, and a last one that a kill tore."""
-    if not file.is_file():
-        return
-    kept = []
-    for line in file.read_bytes().splitlines(keepends=True):
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            break
-        if row["step"] <= step:
-            kept.append(line)
-    file.write_bytes(b"".join(kept))
 
 
 def quiet() -> None:

@@ -120,6 +120,15 @@ class Evaluation(Frozen):
     resamples: int = Field(ge=100)
 
 
+class Export(Frozen):
+    """What the model card says of the base model."""
+
+    name: str
+    base: str
+    licence: str
+    limits: str
+
+
 class Profile(Frozen):
     name: str
     model: str
@@ -128,11 +137,12 @@ class Profile(Frozen):
     reward: RewardSettings
     grpo: Grpo
     evaluation: Evaluation
+    export: Export
 
     @property
     def fingerprint(self) -> str:
         """Changes when anything changes that training depends on: a run is resumed with what it was begun with."""
-        told = self.model_dump_json(exclude={"evaluation"})
+        told = self.model_dump_json(exclude={"evaluation", "export"})
         return hashlib.sha256(told.encode()).hexdigest()
 
 

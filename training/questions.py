@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def _question(row: Mapping[str, Any], file: Path, number: int) -> Question:
             source=file.name,
             reference=row.get("reference") or row.get("Free_form_answer"),
         )
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, KeyError) as error:
         problem = (
             error.errors(include_input=False, include_url=False)[0]["msg"]
             if isinstance(error, ValidationError)
@@ -158,13 +158,12 @@ def _question(row: Mapping[str, Any], file: Path, number: int) -> Question:
         raise DataError(f"{file}, row {number}: {problem}") from None
 
 
-def _plain(turn: Any) -> dict[str, Any]:
+def _plain(turn: Mapping[str, Any]) -> dict[str, Any]:
     """Role and text of a turn; text parts are joined, and a developer's turn is the system's, as the gateway has it."""
-    content = turn["content"] if isinstance(turn, Mapping) else None
+    content = turn["content"]
     if isinstance(content, list):
         content = "\n".join(part["text"] for part in content)
-    role = turn.get("role") if isinstance(turn, Mapping) else None
-    return {"role": "system" if role == "developer" else role, "content": content}
+    return {"role": "system" if turn["role"] == "developer" else turn["role"], "content": content}
 
 
 def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -183,7 +182,3 @@ def exemplars(library: Library) -> list[Question]:
             turns = (ChatTurn(role="user", content=exemplar.text),)
             found.append(Question(id=question_id(turns), messages=turns, source="exemplars"))
     return found
-
-
-def ids(questions: Iterable[Question]) -> Sequence[str]:
-    return [q.id for q in questions]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ class Scored:
     """All outcomes on one text, in the order of the criteria."""
 
     judged: tuple[Judged, ...]
-    usage: Usage
+    usage: Usage = field(default_factory=Usage)
 
     @cached_property
     def score(self) -> float | None:

@@ -1,0 +1,172 @@
+"""`python -m training COMMAND`: questions → rubrics → GRPO → export → evaluation (docs/training.md).
+
+A run is a folder; each command reads what the one before it left there, and goes on where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from principles_index.__main__ import default_encoder
+from service.errors import StartupError
+from service.prompts import Prompts
+from training.data import Rubric, read_rows, write_json, write_rows
+from training.errors import TrainingError
+from training.profile import Profile, load_profile
+
+FACTS = "facts.json"
+RUBRICS = {"train": "rubrics-train.jsonl", "heldout": "rubrics-heldout.jsonl"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        command: Callable[[argparse.Namespace], None] = args.command
+        command(args)
+    except (TrainingError, StartupError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("training: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(command=command)
+        return sub
+
+    for name, command, about in (
+        ("rubrics", rubrics, "make the questions and their rubrics"),
+        ("grpo", grpo, "train; start it with `accelerate launch -m training grpo` on several GPUs"),
+        ("export", export, "write the folder that vLLM serves"),
+    ):
+        sub = add(name, command, about)
+        sub.add_argument("run", type=Path, help="the run's folder")
+        sub.add_argument("--profile", default="cpu", help="a profile's name, or a YAML file (default: cpu)")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="PATH=VALUE", help="change a value: grpo.steps=10"
+        )
+        if name == "rubrics":
+            _index_arguments(sub)
+        else:
+            sub.add_argument("--model", help="folder or hub id, instead of the profile's")
+        if name == "grpo":
+            _index_arguments(sub)
+        if name == "export":
+            sub.add_argument("out", type=Path, help="the folder to write")
+            sub.add_argument("--evaluation", type=Path, help="a report in Markdown for the model card")
+    sub = add("curves", draw, "draw a run's curves, at its end or in its midst")
+    sub.add_argument("run", type=Path)
+    return parser
+
+
+def _index_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--index", type=Path, default=Path(".cache/index"), help="made by `make index`")
+    parser.add_argument("--encoder", default=default_encoder(), help="sentence-transformers folder or hub id")
+
+
+def _profile(args: argparse.Namespace) -> Profile:
+    changes: dict[str, Any] = {}
+    for change in args.set:
+        path, _, value = change.partition("=")
+        changes[path] = yaml.safe_load(value)
+    return load_profile(args.profile, changes)
+
+
+def rubrics(args: argparse.Namespace) -> None:
+    from training import questions
+    from training.build import Tools
+    from training.rubrics import from_principles
+    from training.teacher import specialise
+
+    profile = _profile(args)
+    tools = Tools.load(args.index, args.encoder)
+    prepared = questions.prepare(profile.questions, tools.index.library, tools.encoder)
+
+    async def make() -> dict[str, list[Rubric]]:
+        made = {}
+        for split, asked in (("train", prepared.train), ("heldout", prepared.heldout)):
+            found = await from_principles(asked, tools.retriever(), tools.flags, profile.rubrics.top_k)
+            if profile.rubrics.teacher:
+                found = await specialise(found, profile.rubrics.teacher, args.run / f"teacher-{split}.jsonl")
+            made[split] = found
+        return made
+
+    for split, made in asyncio.run(make()).items():
+        write_rows(args.run / RUBRICS[split], made)
+    files = (*profile.questions.files, *profile.questions.heldout_files)
+    write_json(
+        args.run / FACTS,
+        {
+            "principles": len(tools.index.library.principles),
+            "data": {f.name: f"SHA-256 {_sha256(f)}" for f in files}
+            | {"trained_on": f"{len(prepared.train)} questions", "held_out": f"{len(prepared.heldout)} questions"}
+            | {f"left_out_as_{why}": n for why, n in prepared.left_out.items()},
+            "versions": {
+                "principles": tools.index.library.version,
+                "index": tools.index.version,
+                "prompts": Prompts.load().version,
+            },
+        },
+    )
+    print(
+        f"{len(prepared.train)} questions to train on, {len(prepared.heldout)} held out; left out: {prepared.left_out}"
+    )
+
+
+def grpo(args: argparse.Namespace) -> None:
+    from training.build import Tools
+    from training.grpo import train
+
+    profile = _profile(args)
+    tools = Tools.load(args.index, args.encoder)
+    rows = read_rows(args.run / RUBRICS["train"], Rubric)
+    if train(profile, args.model or profile.model, rows, lambda: tools.reward(profile), args.run).is_main_process:
+        draw(args)
+
+
+def draw(args: argparse.Namespace) -> None:
+    from training import curves
+
+    rows = curves.read_metrics(args.run / "metrics.jsonl")
+    curves.plot(rows, args.run / "curves.png")
+    (args.run / "curves.md").write_text(curves.summary(rows), encoding="utf-8")
+    print(curves.summary(rows), end="")
+    print(f"The curves are in {args.run / 'curves.png'}.")
+
+
+def export(args: argparse.Namespace) -> None:
+    import json
+
+    from training.export import export as write
+
+    profile = _profile(args)
+    facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
+    if args.evaluation:
+        facts["evaluation"] = args.evaluation.read_text(encoding="utf-8")
+    print(f"The model is in {write(args.run, args.model or profile.model, args.out, profile, facts)}.")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,596 @@
+"""How far a judge can be trusted, before anyone believes a score of it: its verdicts against labels that people gave.
+
+*Claims*: K-QA's statements, each labelled by three physicians as said by a language model's answer or not. They test
+entailment only. *Pairs*: answers of our own, labelled against one principle each (`training/pairs`). Both are asked as the
+gateway asks (`Judge.ask`), whether or not a principle has a rule, since where the rule abstains the model judges.
+
+The threshold is fitted on one half of the pairs' questions and measured on the other, both ways, so no figure is of pairs
+that its threshold was fitted on; the threshold for serving is fitted on all. A verdict that was not given, or
+`not_applicable` where people said otherwise, is never left out: it counts as wrong, and as a toss in the ranking. The journal
+in `folder` holds ids and probabilities, no text; a model that changed under its old name needs another folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import permutations
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+
+from principles_index.embed import Encoder
+from principles_index.schema import Library
+from service.domain import Frozen, Label, Slug, Text
+from training.build import Tools
+from training.data import ChatTurn, Criterion, Question, question_id, read_rows
+from training.errors import DataError
+from training.jobs import BadReply, Done, JobSettings, Pace, run_jobs
+from training.profile import JudgeSettings
+from training.questions import split_of
+from training.reward import Judge
+from training.stats import RESAMPLES, Interval, Rows, auc, cluster_bootstrap
+
+PAIRS = Path(__file__).parent / "pairs"
+JOURNAL = "verdicts.jsonl"
+BINS = 10
+
+SetName = Literal["claims", "pairs"]
+Truth = Literal["met", "unmet", "not_applicable"]
+Floats = NDArray[np.float64]
+Words = NDArray[np.str_]
+
+_TRUTHS: tuple[Truth, ...] = ("met", "unmet", "not_applicable")
+_ENTAILMENT: Mapping[str, Truth] = {"Entailment": "met", "Neutral": "unmet", "Contradiction": "unmet"}
+_PHYSICIANS = ("label_0", "label_1", "label_2")
+
+
+class AgreementSettings(Frozen):
+    """`claims` is K-QA's CSV, `pairs` a file or a folder of them; either may be None. `trained_on` names what the judge was
+    trained on: a set, a file's name or its SHA-256. A set that is among it is not asked and proves nothing."""
+
+    judge: JudgeSettings
+    claims: Path | None = None
+    pairs: Path | None = PAIRS
+    trained_on: tuple[str, ...] = ()
+    jobs: JobSettings = JobSettings()
+    resamples: int = Field(RESAMPLES, ge=100)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some(self) -> AgreementSettings:
+        if self.claims is None and self.pairs is None:
+            raise ValueError("name claims, pairs or both")
+        return self
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------
+
+
+class Pair(Frozen):
+    """A row of `training/pairs`: an answer to `question`, labelled against one principle's statement."""
+
+    principle: Slug
+    question: Text
+    answer: Text
+    label: Truth
+    why: Text
+    lang: str = Field("en", pattern=r"^[a-z]{2,3}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One label to be met by one verdict. `groups`: what it is reported under. `votes`: each physician's own label."""
+
+    question: Question
+    answer: str
+    criterion: Criterion
+    statement: str
+    truth: Truth
+    groups: Mapping[str, str] = field(default_factory=dict)
+    votes: tuple[Truth, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return _digest(self.question.id, self.answer, self.criterion.text)
+
+
+class Verdict(Frozen):
+    """A row of the journal. Its `label` was read at some threshold, so it counts only where there is no `p_met`."""
+
+    id: str
+    label: Label
+    p_met: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A set of items and the SHA-256 of each file that it came from, by file name."""
+
+    items: tuple[Item, ...]
+    files: Mapping[str, str]
+
+
+def load_pairs(path: Path, library: Library) -> Labelled:
+    """Raises DataError with file and row at fault, never its text."""
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    items = []
+    for file in files:
+        for number, pair in enumerate(read_rows(file, Pair), 1):
+            principle = library.by_id.get(pair.principle)
+            if principle is None:
+                raise DataError(f"{file}, row {number}: the library has no principle {pair.principle!r}")
+            criterion = Criterion(
+                id=principle.id, text=principle.statement, points=principle.points, principle=principle.id
+            )
+            groups = {"severity": principle.severity, "theme": principle.theme, "language": pair.lang}
+            asked = _question(pair.question, file)
+            items.append(Item(asked, pair.answer, criterion, principle.statement, pair.label, groups))
+    return _labelled(items, files, path)
+
+
+def load_claims(file: Path) -> Labelled:
+    """K-QA's labelled claims; met means that most physicians found the claim in the answer. Raises DataError as above."""
+    items = []
+    for number, row in enumerate(_csv_rows(file), 1):
+        try:
+            claim = row["claim"].strip()
+            criterion = Criterion(id="claim", text=f"The answer says, or clearly implies: {claim}", points=1)
+            item = Item(
+                question=_question(row["Question"], file),
+                answer=row["answer"].strip(),
+                criterion=criterion,
+                statement=claim,
+                truth=_ENTAILMENT[row["majority_label"]],
+                groups={"kind": row["category_x"].lower().replace("_", "-")},
+                votes=tuple(_ENTAILMENT[row[physician]] for physician in _PHYSICIANS),
+            )
+        except (KeyError, AttributeError, ValidationError):
+            raise DataError(f"{file}, row {number}: not a labelled claim of K-QA's") from None
+        if not claim or not item.answer:
+            raise DataError(f"{file}, row {number}: an empty claim or answer")
+        items.append(item)
+    return _labelled(items, [file], file)
+
+
+def _labelled(items: Sequence[Item], files: Sequence[Path], path: Path) -> Labelled:
+    if not items:
+        raise DataError(f"{path} holds no labelled rows")
+    if len({item.id for item in items}) != len(items):
+        raise DataError(f"{path} asks the same of the same answer twice")
+    return Labelled(tuple(items), {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+
+
+def _question(text: str, file: Path) -> Question:
+    turns = (ChatTurn(role="user", content=text),)
+    return Question(id=question_id(turns), messages=turns, source=file.name)
+
+
+def _csv_rows(file: Path) -> Iterator[dict[str, str]]:
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            yield from csv.DictReader(lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read: {type(error).__name__}") from None
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Parallel arrays, one entry an item: what people said, what was told (`unknown`: nothing), P(met) or NaN, the question."""
+
+    truth: Words
+    told: Words
+    p: Floats
+    question: Words
+
+    def at(self, rows: Rows) -> Sample:
+        return Sample(self.truth[rows], self.told[rows], self.p[rows], self.question[rows])
+
+
+class Figures(Frozen):
+    """`missing` and `precision_unmet` are over all `n` items, the others over those that people labelled met or unmet.
+    Brier score and ECE, of the verdicts that had a P(met), are None for what gives no probabilities."""
+
+    n: int
+    met: int
+    unmet: int
+    auc: Interval
+    accuracy: Interval
+    balanced_accuracy: Interval
+    recall_unmet: Interval
+    precision_unmet: Interval
+    missing: Interval
+    brier: Interval | None = None
+    ece: Interval | None = None
+
+
+class NotApplicable(Frozen):
+    """`recall` and `precision` of *not applicable*; `repaired`: share of such answers told unmet, which the gateway would
+    repair for nothing; `evaded`: share of met and unmet ones told not applicable, which it would let pass."""
+
+    recall: Interval
+    precision: Interval
+    repaired: Interval
+    evaded: Interval
+
+
+class Bin(Frozen):
+    """Verdicts with P(met) in [low, high), the last one closed: their mean P(met), and the share that people labelled met."""
+
+    low: float
+    high: float
+    n: int
+    mean_p: float | None
+    met: float | None
+
+
+def calibration(met: NDArray[np.bool_], p: Floats, bins: int = BINS) -> tuple[Bin, ...]:
+    """Bins of equal width over [0, 1] (Guo et al. 2017, arXiv 1706.04599)."""
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    found = []
+    for i in range(bins):
+        inside = place == i
+        found.append(Bin(low=i / bins, high=(i + 1) / bins, n=int(inside.sum()),
+                         mean_p=_mean(p[inside]), met=_mean(met[inside])))  # fmt: skip
+    return tuple(found)
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float | None:
+    """Mean distance between P(met) and the share met, each bin weighed by its count. None without verdicts."""
+    n = sum(b.n for b in bins)
+    gaps = (b.n * abs(b.mean_p - b.met) for b in bins if b.mean_p is not None and b.met is not None)
+    return sum(gaps) / n if n else None
+
+
+def choose_threshold(truth: Words, p: Floats, default: float = 0.5) -> float:
+    """The threshold of the best balanced accuracy: from it on, P(met) is told met. Of equals, the nearest to `default`."""
+    met, unmet = (np.sort(p[(truth == label) & ~np.isnan(p)]) for label in ("met", "unmet"))
+    if not met.size or not unmet.size:
+        return default
+    seen = np.unique(np.concatenate([met, unmet]))
+    candidates = np.append((seen[1:] + seen[:-1]) / 2, default)
+    recall_met = 1 - np.searchsorted(met, candidates, side="left") / met.size
+    recall_unmet = np.searchsorted(unmet, candidates, side="left") / unmet.size
+    balanced = recall_met + recall_unmet
+    best = candidates[balanced >= balanced.max() - 1e-9]
+    return float(best[np.argmin(np.abs(best - default))])
+
+
+def ranking(s: Sample) -> float | None:
+    """AUC of P(met). Of a met and an unmet item, one without P(met) makes the two a toss, one half: to evade the hard ones
+    gains nothing."""
+    scored, total = ~np.isnan(s.p), 1
+    share = 1.0
+    for label in ("met", "unmet"):
+        of_label = s.truth == label
+        total *= int(of_label.sum())
+        share *= float(scored[of_label].mean()) if of_label.any() else 0.0
+    if not total:
+        return None
+    rows = scored & (s.truth != "not_applicable")
+    known = auc(s.truth[rows] == "met", s.p[rows])
+    return 0.5 if known is None else share * known + (1 - share) * 0.5
+
+
+def accuracy(s: Sample) -> float | None:
+    rows = s.truth != "not_applicable"
+    return _mean(s.told[rows] == s.truth[rows])
+
+
+def recall(s: Sample, label: Truth, told: str | None = None) -> float | None:
+    """Share of the items that people labelled `label` that were told `told`, the same where not given."""
+    return _mean(s.told[s.truth == label] == (told or label))
+
+
+def precision(s: Sample, label: Truth) -> float | None:
+    return _mean(s.truth[s.told == label] == label)
+
+
+def balanced_accuracy(s: Sample) -> float | None:
+    met, unmet = recall(s, "met"), recall(s, "unmet")
+    return None if met is None or unmet is None else (met + unmet) / 2
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _scored(s: Sample) -> tuple[NDArray[np.bool_], Floats]:
+    """Truth and P(met) of the items that have both."""
+    rows = ~np.isnan(s.p) & (s.truth != "not_applicable")
+    return s.truth[rows] == "met", s.p[rows]
+
+
+def _brier(s: Sample) -> float | None:
+    met, p = _scored(s)
+    return _mean((p - met) ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Figures of a sample with intervals; whole questions are drawn."""
+
+    resamples: int
+    seed: int
+
+    def of(self, figure: Callable[[Sample], float | None], s: Sample) -> Interval:
+        groups = s.question.tolist()
+        return cluster_bootstrap(lambda rows: figure(s.at(rows)), groups, resamples=self.resamples, seed=self.seed)
+
+    def figures(self, s: Sample, *, probabilities: bool) -> Figures:
+        return Figures(
+            n=s.truth.size,
+            met=int((s.truth == "met").sum()),
+            unmet=int((s.truth == "unmet").sum()),
+            auc=self.of(ranking, s),
+            accuracy=self.of(accuracy, s),
+            balanced_accuracy=self.of(balanced_accuracy, s),
+            recall_unmet=self.of(lambda s: recall(s, "unmet"), s),
+            precision_unmet=self.of(lambda s: precision(s, "unmet"), s),
+            missing=self.of(lambda s: _mean(s.told == "unknown"), s),
+            brier=self.of(_brier, s) if probabilities else None,
+            ece=self.of(lambda s: expected_calibration_error(calibration(*_scored(s))), s) if probabilities else None,
+        )
+
+    def gain(self, s: Sample, other: Sample) -> Interval:
+        """AUC of `s` less that of `other`, on the same items."""
+
+        def difference(rows: Rows) -> float | None:
+            ours, theirs = ranking(s.at(rows)), ranking(other.at(rows))
+            return None if ours is None or theirs is None else ours - theirs
+
+        return cluster_bootstrap(difference, s.question.tolist(), resamples=self.resamples, seed=self.seed)
+
+    def not_applicable(self, s: Sample) -> NotApplicable:
+        return NotApplicable(
+            recall=self.of(lambda s: recall(s, "not_applicable"), s),
+            precision=self.of(lambda s: precision(s, "not_applicable"), s),
+            repaired=self.of(lambda s: recall(s, "not_applicable", "unmet"), s),
+            evaded=self.of(lambda s: _mean(s.told[s.truth != "not_applicable"] == "not_applicable"), s),
+        )
+
+
+# --- the report -------------------------------------------------------------------------------------------------
+
+
+class SetReport(Frozen):
+    """One set. `judge`, `similarity` (cosine of statement and answer by the index's encoder) and `always_met` are of the
+    same items; `gain` is the judge's AUC less the similarity's. `physicians`: each of the three against each other one, so
+    against one person's label where the judge is held against the majority's. `told` counts what was told, by label."""
+
+    files: Mapping[str, str]
+    questions: int
+    judge: Figures
+    similarity: Figures
+    always_met: Figures
+    gain: Interval
+    physicians: Figures | None
+    groups: Mapping[str, Mapping[str, Figures]]
+    told: Mapping[str, Mapping[str, int]]
+    not_applicable: NotApplicable | None
+    bins: tuple[Bin, ...]
+
+
+class Report(Frozen):
+    """`model` is the judge's root, as trust records name it. `halves`: the threshold fitted on either half of the pairs'
+    questions, each of which the other half was measured with; None where there are no pairs, and `threshold` is the settings'."""
+
+    date: str
+    model: str
+    served_as: str
+    prompt_version: str
+    principles_version: str
+    min_mass: float
+    chat_template_kwargs: Mapping[str, Any]
+    trained_on: tuple[str, ...]
+    refused: tuple[SetName, ...]
+    threshold: float
+    halves: tuple[float, float] | None
+    resamples: int
+    seed: int
+    sets: Mapping[SetName, SetReport]
+
+
+async def agreement(
+    settings: AgreementSettings,
+    tools: Tools,
+    folder: Path,
+    *,
+    progress: IO[str] | None = sys.stderr,
+    pace: Pace | None = None,
+) -> Report:
+    """Asks what `folder`'s journal lacks and measures. Raises DataError, JudgeUnavailable, JobsFailed, CeilingReached."""
+    loaded = _load(settings, tools.index.library)
+    refused = tuple(name for name, data in loaded.items() if _trained_on(name, data, settings.trained_on))
+    asked = {name: data for name, data in loaded.items() if name not in refused}
+    if not asked:
+        raise DataError(f"the judge was trained on {' and '.join(refused)}: there is nothing left to measure it on")
+    judge = await tools.judge(settings.judge)
+    try:
+        verdicts = await _ask(asked, judge, settings.jobs, folder, progress, pace or Pace())
+    finally:
+        await judge.critic.llm.close()
+    cosines = {name: await asyncio.to_thread(_cosines, tools.encoder, data.items) for name, data in asked.items()}
+    samples = {name: _sample(data.items, verdicts[name]) for name, data in asked.items()}
+    threshold, halves = settings.judge.threshold, None
+    if "pairs" in samples:
+        threshold, halves = _fitted(samples["pairs"])
+    measure = Measure(settings.resamples, settings.seed)
+    sets: dict[SetName, SetReport] = {}
+    for name, sample in samples.items():
+        cut = _crossed(sample) if name == "pairs" else np.full(sample.p.size, threshold)
+        sets[name] = await asyncio.to_thread(_set, asked[name], _told(sample, cut), cosines[name], measure)
+    return Report(
+        date=datetime.now(UTC).date().isoformat(),
+        model=judge.model.root,
+        served_as=judge.model.id,
+        prompt_version=judge.critic.prompts.version,
+        principles_version=judge.critic.principles_version,
+        min_mass=settings.judge.min_mass,
+        chat_template_kwargs=settings.judge.chat_template_kwargs,
+        trained_on=settings.trained_on,
+        refused=refused,
+        threshold=threshold,
+        halves=halves,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        sets=sets,
+    )
+
+
+def _load(settings: AgreementSettings, library: Library) -> dict[SetName, Labelled]:
+    loaded: dict[SetName, Labelled] = {}
+    if settings.pairs is not None:
+        loaded["pairs"] = load_pairs(settings.pairs, library)
+    if settings.claims is not None:
+        loaded["claims"] = load_claims(settings.claims)
+    return loaded
+
+
+def _trained_on(name: SetName, data: Labelled, trained_on: Sequence[str]) -> bool:
+    return not {name, *data.files, *data.files.values()}.isdisjoint(trained_on)
+
+
+async def _ask(
+    asked: Mapping[SetName, Labelled],
+    judge: Judge,
+    settings: JobSettings,
+    folder: Path,
+    progress: IO[str] | None,
+    pace: Pace,
+) -> dict[SetName, list[Verdict | None]]:
+    """A verdict for each item, None where the server gave none."""
+    critic = judge.critic
+    circumstances = (
+        judge.model.root,
+        critic.prompts.version,
+        critic.settings.min_mass,
+        critic.settings.chat_template_kwargs,
+    )
+
+    def key(item: Item) -> str:
+        """What the verdict depends on: a journal may serve several judges and growing sets, and never mixes them up."""
+        return _digest(item.id, *circumstances)
+
+    async def work(item: Item) -> Done:
+        judged, usage = await judge.ask(item.question, item.answer, item.criterion)
+        # The judge hides the server's failures. Where not a token was spent, there was no reply to read.
+        if judged.missing and not usage.total_tokens:
+            raise BadReply("no_verdict")
+        return Done({"id": key(item), "label": judged.label, "p_met": judged.p_met}, usage)
+
+    items = {key(item): item for data in asked.values() for item in data.items}
+    rows = await run_jobs(
+        list(items.values()), work, key=key, out=folder / JOURNAL, settings=settings, label="verdicts", progress=progress, pace=pace
+    )  # fmt: skip
+    by_key = {row["id"]: Verdict.model_validate(row) for row in rows}
+    return {name: [by_key.get(key(item)) for item in data.items] for name, data in asked.items()}
+
+
+def _cosines(encoder: Encoder, items: Sequence[Item]) -> Floats:
+    texts = {
+        text: i for i, text in enumerate(dict.fromkeys(t for item in items for t in (item.statement, item.answer)))
+    }
+    vectors = encoder.encode(list(texts))
+    rows = [(texts[item.statement], texts[item.answer]) for item in items]
+    return np.array([float(vectors[a] @ vectors[b]) for a, b in rows], dtype=np.float64)
+
+
+def _sample(items: Sequence[Item], verdicts: Sequence[Verdict | None]) -> Sample:
+    """`told` is the label without a threshold: where there is a P(met), `_told` decides."""
+    return Sample(
+        truth=np.array([item.truth for item in items]),
+        told=np.array([verdict.label if verdict else "unknown" for verdict in verdicts], dtype="U16"),
+        p=np.array([np.nan if v is None or v.p_met is None else v.p_met for v in verdicts], dtype=np.float64),
+        question=np.array([item.question.id for item in items]),
+    )
+
+
+def _told(s: Sample, threshold: Floats | float) -> Sample:
+    by_p = np.where(s.p >= threshold, "met", "unmet")
+    return Sample(s.truth, np.where(np.isnan(s.p), s.told, by_p), s.p, s.question)
+
+
+def _halves(s: Sample) -> NDArray[np.bool_]:
+    """By the question's id, so that a question's rows are on one side and a new row moves no other."""
+    return np.array([split_of(str(question), 0.5) == "train" for question in s.question], dtype=bool)
+
+
+def _fitted(s: Sample) -> tuple[float, tuple[float, float]]:
+    """The threshold of all, and of the one and of the other half."""
+    one = _halves(s)
+    first, second = (choose_threshold(s.truth[rows], s.p[rows]) for rows in (one, ~one))
+    return choose_threshold(s.truth, s.p), (first, second)
+
+
+def _crossed(s: Sample) -> Floats:
+    """Each item's threshold: that of the half which it is not in."""
+    _, (first, second) = _fitted(s)
+    return np.where(_halves(s), second, first)
+
+
+def _set(data: Labelled, judged: Sample, cosines: Floats, measure: Measure) -> SetReport:
+    unjudged = Sample(
+        judged.truth, np.full(judged.truth.size, "met", dtype="U16"), np.ones(judged.p.size), judged.question
+    )
+    near = Sample(judged.truth, judged.told, cosines, judged.question)
+    near = _told(near, _crossed(near))
+    applies = judged.truth != "not_applicable"
+    return SetReport(
+        files=data.files,
+        questions=len(set(judged.question.tolist())),
+        judge=measure.figures(judged, probabilities=True),
+        similarity=measure.figures(near, probabilities=False),
+        always_met=measure.figures(unjudged, probabilities=False),
+        gain=measure.gain(judged, near),
+        physicians=_physicians(data.items, measure),
+        groups=_by_group(data.items, judged, measure),
+        told={
+            truth: {
+                label: int(((judged.truth == truth) & (judged.told == label)).sum()) for label in (*_TRUTHS, "unknown")
+            }
+            for truth in _TRUTHS
+        },
+        not_applicable=None if applies.all() else measure.not_applicable(judged),
+        bins=calibration(*_scored(judged)),
+    )
+
+
+def _by_group(items: Sequence[Item], s: Sample, measure: Measure) -> dict[str, dict[str, Figures]]:
+    found: dict[str, dict[str, Figures]] = {}
+    for kind in items[0].groups:
+        names = np.array([item.groups[kind] for item in items])
+        found[kind] = {
+            str(name): measure.figures(s.at(np.flatnonzero(names == name)), probabilities=True)
+            for name in np.unique(names)
+        }
+    return found
+
+
+def _physicians(items: Sequence[Item], measure: Measure) -> Figures | None:
+    """Every ordered pair of physicians: the one's label as if told, the other's as the truth."""
+    rows = [
+        (item.votes[truth], item.votes[told], item.question.id)
+        for item in items
+        for truth, told in permutations(range(len(item.votes)), 2)
+    ]
+    if not rows:
+        return None
+    truth, told, question = (np.array(column) for column in zip(*rows, strict=True))
+    return measure.figures(Sample(truth, told, (told == "met").astype(np.float64), question), probabilities=False)

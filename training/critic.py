@@ -1,0 +1,559 @@
+"""A critic adapter: teaches a model the verdict token with LoRA, from statements that physicians made of their answers.
+
+The prompt is the gateway's, byte for byte, and the loss is on the one label token, summed over the spellings that
+`read_label` knows. What is taught is whether an answer *says* a thing, so topic must not decide: every statement is shown
+with an answer that holds the sentences that carry it and with one of about the same length that does not
+(`cases`). Which sentences carry a statement is found by similarity, so these labels are made, not given.
+
+All statements on one answer share their prompt up to the statement. They are judged in one pass: the shared tokens once,
+then each statement's own, which see the shared ones and themselves (`pack`).
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from principles_index.embed import Encoder, Vectors, query_text
+from service.domain import Completion, Frozen, Usage
+from service.prompts import Prompts
+from service.settings import Critic as CriticSettings
+from service.stages.critique import read_label, verdict_question
+from training.data import Question, Rubric, write_json
+from training.errors import DataError
+from training.questions import load, split_of, without_near_duplicates
+from training.rubrics import from_kqa
+from training.stats import Interval, auc, auc_interval, cluster_bootstrap
+
+ASKED = "The answer says, or clearly implies: "  # what `from_kqa` puts before a statement
+MARGIN = 0.15  # a sentence this close to the likeliest carrier may carry the statement too
+SAME = 0.75  # cosine from which another answer's sentence may say the same thing
+NEAR = 5  # answers on the nearest topics, to take sentences and statements from
+
+Kind = Literal["full", "half", "mixed", "claims"]
+
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(])|\n+")
+
+
+class CriticTraining(Frozen):
+    """`steps` are the most there are; training ends sooner after `patience` evaluations without a better one."""
+
+    seed: int = 17
+    steps: int = Field(200, ge=1)
+    cases_per_step: int = Field(2, ge=1)
+    claims_per_case: int = Field(8, ge=2)
+    learning_rate: float = Field(5e-4, gt=0)
+    warmup_steps: int = Field(10, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    rank: int = Field(16, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    evaluate_every: int = Field(25, ge=1)
+    patience: int = Field(4, ge=1)
+    dev_share: float = Field(0.2, gt=0, lt=1)
+
+
+# --- what is taught ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement, and whether the answer says it. `contradicted`: it says the opposite (labelled claims only)."""
+
+    statement: str
+    said: bool
+    contradicted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An answer to a question, and what it says and does not say."""
+
+    question: Question
+    answer: str
+    claims: tuple[Claim, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Source:
+    """A physician's answer taken apart: `carriers` holds, per statement, the sentences that may carry it."""
+
+    question: Question
+    sentences: tuple[str, ...]
+    statements: tuple[str, ...]
+    sentence_vectors: Vectors
+    statement_vectors: Vectors
+    carriers: tuple[frozenset[int], ...]
+    near: tuple[int, ...]
+
+
+def split_sentences(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in _SENTENCE_ENDS.split(text) if part.strip())
+
+
+def find_carriers(similarity: Vectors) -> tuple[frozenset[int], ...]:
+    """Per statement (column) the sentences (rows) that may carry it, at least one.
+
+    Each sentence's mean over all statements is taken off first: a sentence that names the topic is near to every one.
+    """
+    own = similarity - similarity.mean(axis=1, keepdims=True)
+    return tuple(frozenset(np.flatnonzero(column >= column.max() - MARGIN).tolist()) for column in own.T)
+
+
+def take_apart(rubrics: Sequence[Rubric], encoder: Encoder) -> list[Source]:
+    """Sources that know each other's topics: what is for development must be taken apart on its own."""
+    topics = encoder.encode([query_text(rubric.question.conversation) for rubric in rubrics])
+    nearness = topics @ topics.T - 2 * np.eye(len(rubrics))  # none is near to itself
+    sources = []
+    for rubric, near in zip(rubrics, nearness, strict=True):
+        sentences = split_sentences(rubric.question.reference or "")
+        if not sentences:
+            raise DataError(f"question {rubric.question.id} has no answer to take apart")
+        statements = tuple(criterion.text.removeprefix(ASKED) for criterion in rubric.criteria)
+        vectors = encoder.encode([*sentences, *statements])
+        said, asked = vectors[: len(sentences)], vectors[len(sentences) :]
+        nearest = tuple(np.argsort(-near, kind="stable")[: min(NEAR, len(rubrics) - 1)].tolist())
+        sources.append(
+            Source(rubric.question, sentences, statements, said, asked, find_carriers(said @ asked.T), nearest)
+        )
+    return sources
+
+
+def cases(source: Source, sources: Sequence[Source], most: int, rng: random.Random) -> Iterator[Case]:
+    """One round of cases on a question: the whole answer, two halves of it, a half among sentences of another answer.
+
+    At most `most` claims a case, as many said as not where there are as many. Each call draws anew.
+    """
+    others = [sources[i] for i in source.near]
+    everything = range(len(source.sentences))
+    unsaid = [claim for other in others for claim in labelled(other, (), source.sentence_vectors)]
+    yield from _case(
+        "full", source, source.question.reference or "", [*labelled(source, everything), *unsaid], most, rng
+    )
+    half, rest = _halves(len(source.sentences), rng)
+    for kept in (half, rest):
+        yield from _case("half", source, _text(source, kept), labelled(source, kept), most, rng)
+    if others:
+        other = rng.choice(others)
+        theirs = rng.choice(_halves(len(other.sentences), rng))
+        ours = rng.choice((half, rest))
+        parts = [_text(source, ours), _text(other, theirs)]
+        rng.shuffle(parts)
+        claims = [
+            *labelled(source, ours, other.sentence_vectors[theirs]),
+            *labelled(other, theirs, source.sentence_vectors[ours]),
+        ]
+        yield from _case("mixed", source, " ".join(filter(None, parts)), claims, most, rng)
+
+
+def labelled(source: Source, kept: Sequence[int], among: Vectors | None = None) -> list[Claim]:
+    """The source's statements on an answer that has its sentences `kept`, and the sentences `among` from elsewhere.
+
+    Said: all sentences that may carry it are kept. Not said: none is, and none from elsewhere is near. Else left out.
+    """
+    claims = []
+    for statement, vector, carriers in zip(source.statements, source.statement_vectors, source.carriers, strict=True):
+        elsewhere = float((among @ vector).max()) if among is not None and len(among) else -1.0
+        if carriers <= set(kept):
+            claims.append(Claim(statement, said=True))
+        elif carriers.isdisjoint(kept) and elsewhere < SAME:
+            claims.append(Claim(statement, said=False))
+    return claims
+
+
+def _halves(n: int, rng: random.Random) -> tuple[list[int], list[int]]:
+    order = rng.sample(range(n), n)
+    cut = (n + rng.randint(0, 1)) // 2
+    return sorted(order[:cut]), sorted(order[cut:])
+
+
+def _text(source: Source, kept: Sequence[int]) -> str:
+    return " ".join(source.sentences[i] for i in kept)
+
+
+def _case(
+    kind: Kind, source: Source, answer: str, claims: list[Claim], most: int, rng: random.Random
+) -> Iterator[Case]:
+    """Nothing where there is no answer or no claim."""
+    rng.shuffle(claims)
+    yes, no = ([claim for claim in claims if claim.said is said] for said in (True, False))
+    chosen = [*yes[: most // 2], *no[: most // 2]]
+    if answer and chosen:
+        yield Case(source.question, answer, tuple(chosen), kind)
+
+
+def read_claims(file: Path) -> list[Case]:
+    """K-QA's labelled claims, those on one answer together. Entailment is *said*; Neutral and Contradiction are not."""
+    asked: dict[str, Question] = {}
+    claims: dict[tuple[str, str], list[Claim]] = {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        for question, row in zip(load(file), csv.DictReader(lines), strict=True):
+            label = row["majority_label"]
+            asked[question.id] = question
+            claim = Claim(row["claim"].strip(), label == "Entailment", label == "Contradiction")
+            claims.setdefault((question.id, row["answer"].strip()), []).append(claim)
+    return [Case(asked[id_], answer, tuple(found), "claims") for (id_, answer), found in claims.items()]
+
+
+def split(
+    rubrics: Sequence[Rubric], measured: Sequence[Question], share: float, encoder: Encoder
+) -> tuple[list[Rubric], list[Rubric]]:
+    """(to train on, for development). Questions that are measured on, and what is nearly one of them, are in neither."""
+    ids = {question.id for question in measured}
+    rest = [rubric for rubric in rubrics if rubric.question.id not in ids]
+    rest.sort(key=lambda rubric: (split_of(rubric.question.id, share) == "train", rubric.question.id))
+    held = list({question.id: question for question in measured}.values())
+    vectors = encoder.encode([query_text(question.conversation) for question in [*held, *(r.question for r in rest)]])
+    kept = [rest[i - len(held)] for i in without_near_duplicates(vectors, 0.95, always=len(held)) if i >= len(held)]
+    train = [rubric for rubric in kept if split_of(rubric.question.id, share) == "train"]
+    dev = [rubric for rubric in kept if split_of(rubric.question.id, share) == "heldout"]
+    if not train or not dev:
+        raise DataError(f"{len(train)} questions to train on and {len(dev)} for development: both sides need some")
+    return train, dev
+
+
+# --- the model --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One case as one sequence of n tokens. `sees` (n, n) says what each token attends to, `asked` (claims,) where each
+    claim's verdict is read."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    sees: torch.Tensor
+    asked: torch.Tensor
+
+
+class Judge:
+    """A model that is asked for verdicts in process, as the gateway asks it through vLLM."""
+
+    def __init__(self, base: Path | str, adapter: Path | None = None) -> None:
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        # Eager attention: packed cases bring masks of their own.
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.bfloat16, attn_implementation="eager", trust_remote_code=False
+        )
+        if adapter is not None:
+            self.model = PeftModel.from_pretrained(self.model, adapter)
+        self.model.eval()
+        self._prompts = Prompts.load()
+        self._yes, self._no = label_tokens(self.tokenizer)
+
+    def prompt(self, case: Case, claim: Claim) -> list[int]:
+        """Token ids, up to where the verdict is decoded."""
+        messages = [
+            *case.question.conversation.wire,
+            {"role": "assistant", "content": case.answer},
+            verdict_question(ASKED + claim.statement, self._prompts),
+        ]
+        ids = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False, **CriticSettings().chat_template_kwargs
+        )
+        return [int(i) for i in ids]
+
+    def label_mass(self, case: Case) -> torch.Tensor:
+        """Log of the probability mass of *yes* and of *no*, shape (claims, 2)."""
+        packed = pack([self.prompt(case, claim) for claim in case.claims])
+        hidden = torch.zeros(packed.sees.shape, dtype=self.model.dtype)
+        hidden.masked_fill_(~packed.sees, torch.finfo(hidden.dtype).min)
+        told = self.model(
+            input_ids=packed.ids[None],
+            position_ids=packed.positions[None],
+            attention_mask=hidden[None, None],
+            logits_to_keep=packed.asked,
+            use_cache=False,
+        )
+        logs = torch.log_softmax(told.logits[0].float(), dim=-1)
+        return torch.stack([logs[:, self._yes].logsumexp(-1), logs[:, self._no].logsumexp(-1)], dim=-1)
+
+    def loss(self, case: Case) -> torch.Tensor:
+        """Mean over the claims of −log of the mass of the right label."""
+        right = torch.tensor([0 if claim.said else 1 for claim in case.claims])
+        return -self.label_mass(case).gather(1, right[:, None]).mean()
+
+    @torch.inference_mode()
+    def log_odds(self, judged: Sequence[Case]) -> list[float]:
+        """Log-odds of *yes* against *no*, one a claim, in the order of the cases. P(met) is its sigmoid."""
+        self.model.eval()
+        masses = torch.cat([self.label_mass(case) for case in judged])
+        return [float(odds) for odds in masses[:, 0] - masses[:, 1]]
+
+
+def label_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of all tokens that the gateway reads as *yes*, and as *no*. Raises DataError where there are none."""
+    found: dict[str, list[int]] = {"met": [], "unmet": []}
+    for number in range(len(tokenizer)):
+        alone = {"content": [{"top_logprobs": [{"token": tokenizer.decode([number]), "logprob": 0.0}]}]}
+        label, _ = read_label(Completion("", "length", Usage(), logprobs=alone), min_mass=0.5, threshold=0.5)
+        if label in found:
+            found[label].append(number)
+    if not found["met"] or not found["unmet"]:
+        raise DataError("the tokenizer has no single token for yes or no, so the model cannot judge in one token")
+    return found["met"], found["unmet"]
+
+
+def pack(prompts: Sequence[Sequence[int]]) -> Packed:
+    """Prompts with a common beginning as one sequence: the beginning once, then what is each prompt's own."""
+    shared = 0
+    while all(shared < len(p) - 1 for p in prompts) and len({p[shared] for p in prompts}) == 1:
+        shared += 1
+    ids, positions, owner = list(prompts[0][:shared]), list(range(shared)), [-1] * shared
+    asked = []
+    for number, prompt in enumerate(prompts):
+        ids += prompt[shared:]
+        positions += range(shared, len(prompt))
+        owner += [number] * (len(prompt) - shared)
+        asked.append(len(ids) - 1)
+    owners = torch.tensor(owner)
+    sees = torch.ones(len(ids), len(ids), dtype=torch.bool).tril() & (
+        (owners[None, :] == -1) | (owners[None, :] == owners[:, None])
+    )
+    return Packed(torch.tensor(ids), torch.tensor(positions), sees, torch.tensor(asked))
+
+
+def train(
+    base: Path | str, sources: Sequence[Source], dev: Sequence[Case], settings: CriticTraining, out: Path
+) -> float:
+    """Writes `out/adapter`, the best by AUC on `dev`, and `out/metrics.jsonl`, a row a step. Returns that AUC."""
+    torch.manual_seed(settings.seed)
+    rng = random.Random(settings.seed)
+    judge = Judge(base)
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    judge.model = get_peft_model(judge.model, lora)
+    weights = [parameter for parameter in judge.model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings))
+    stream = _endless(sources, settings.claims_per_case, rng)
+    out.mkdir(parents=True, exist_ok=True)
+    best, since = -1.0, 0
+    with (out / "metrics.jsonl").open("wb") as rows:
+        for step in tqdm(range(1, settings.steps + 1), desc="critic", mininterval=15):
+            begun = time.monotonic()
+            row = {
+                "step": step,
+                "loss": _step(judge, list(islice(stream, settings.cases_per_step)), optimiser, weights, settings),
+            }
+            schedule.step()
+            if step % settings.evaluate_every == 0 or step == settings.steps:
+                row["dev_auc"] = auc(said_of(dev), judge.log_odds(dev)) or 0.0
+                since += 1
+                if row["dev_auc"] > best:
+                    best, since = row["dev_auc"], 0
+                    judge.model.save_pretrained(out / "adapter")
+            rows.write(orjson.dumps({**row, "seconds": round(time.monotonic() - begun, 2)}) + b"\n")
+            rows.flush()
+            if since >= settings.patience:
+                break
+    return best
+
+
+def _step(
+    judge: Judge, batch: Sequence[Case], optimiser: Any, weights: Sequence[Any], settings: CriticTraining
+) -> float:
+    """One update. Returns the mean loss."""
+    judge.model.train()
+    total = 0.0
+    for case in batch:
+        loss = judge.loss(case) / len(batch)
+        loss.backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+    optimiser.step()
+    optimiser.zero_grad()
+    return total
+
+
+def _rate(step: int, settings: CriticTraining) -> float:
+    """Share of the learning rate: up over the warm-up, then down in a straight line to a tenth."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    return 1.0 - 0.9 * (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+
+
+def _endless(sources: Sequence[Source], most: int, rng: random.Random) -> Iterator[Case]:
+    """Rounds over all sources, each with new halves, the cases of a round in random order."""
+    while True:
+        drawn = [case for source in sources for case in cases(source, sources, most, rng)]
+        if not drawn:
+            raise DataError("no answer could be made into a case to train on")
+        rng.shuffle(drawn)
+        yield from drawn
+
+
+# --- what came of it --------------------------------------------------------------------------------------------
+
+
+def said_of(judged: Sequence[Case]) -> list[bool]:
+    return [claim.said for case in judged for claim in case.claims]
+
+
+def similarity(judged: Sequence[Case], encoder: Encoder) -> list[float]:
+    """The baseline: cosine of each claim with the answer's nearest sentence."""
+    scores: list[float] = []
+    for case in judged:
+        sentences = split_sentences(case.answer)
+        vectors = encoder.encode([*sentences, *(claim.statement for claim in case.claims)])
+        scores += (vectors[len(sentences) :] @ vectors[: len(sentences)].T).max(axis=1).tolist()
+    return scores
+
+
+def combined(
+    fitted_on: Sequence[Case], by: Mapping[str, Sequence[float]], scores: Mapping[str, Sequence[float]]
+) -> list[float]:
+    """Log-odds of a logistic regression over several scores, fitted on the cases that `by` scores."""
+    regression = make_pipeline(StandardScaler(), LogisticRegression())
+    regression.fit(np.column_stack([by[name] for name in sorted(by)]), said_of(fitted_on))
+    told: list[float] = regression.decision_function(np.column_stack([scores[name] for name in sorted(by)])).tolist()
+    return told
+
+
+class Trial(Frozen):
+    """What was tried and what came of it: AUC by system on development cases and on labelled claims, with intervals over
+    questions. `claims` leaves the few contradicted claims out, `all_claims` does not."""
+
+    questions: dict[str, int]
+    tried: dict[str, float]
+    chosen: str
+    dev: dict[str, Interval]
+    claims: dict[str, Interval]
+    all_claims: dict[str, Interval]
+    above_similarity: Interval
+
+    @property
+    def worth_shipping(self) -> bool:
+        """Better than similarity beyond doubt: the adapter's lower bound above similarity's figure."""
+        low, bar = self.claims["adapter"].low, self.claims["similarity"].value
+        return low is not None and bar is not None and low > bar
+
+
+def trial(
+    base: Path | str,
+    encoder: Encoder,
+    answered: Path,
+    labelled_claims: Path,
+    tried: Mapping[str, CriticTraining],
+    out: Path,
+) -> Trial:
+    """Trains with each of the settings `tried`, chooses on development questions, measures the chosen one on the claims
+    once, and writes `out/trial.json`."""
+    claims = read_claims(labelled_claims)
+    first = next(iter(tried.values()))
+    train_on, for_dev = split(list(from_kqa(answered)), [case.question for case in claims], first.dev_share, encoder)
+    sources, dev_sources = take_apart(train_on, encoder), take_apart(for_dev, encoder)
+    rng = random.Random(first.seed)
+    # Whole answers are left out: their topics tell what they do not say.
+    dev = [
+        case
+        for source in dev_sources
+        for case in cases(source, dev_sources, first.claims_per_case, rng)
+        if case.kind != "full"
+    ]
+    reached = {name: train(base, sources, dev, settings, out / name) for name, settings in tried.items()}
+    chosen = max(reached, key=lambda name: reached[name])
+    scores = {}
+    for name, judged in (("dev", dev), ("claims", claims)):
+        scores[name] = {
+            "base": Judge(base).log_odds(judged),
+            "adapter": Judge(base, out / chosen / "adapter").log_odds(judged),
+            "similarity": similarity(judged, encoder),
+        }
+    both = {name: {k: scores[name][k] for k in ("adapter", "similarity")} for name in scores}
+    for name in scores:
+        scores[name]["combined"] = combined(dev, both["dev"], both[name])
+    result = Trial(
+        questions={"train": len(train_on), "dev": len(for_dev), "claims": len({case.question.id for case in claims})},
+        tried=reached,
+        chosen=chosen,
+        dev=_figures(dev, scores["dev"]),
+        claims=_figures(claims, scores["claims"], contradicted=False),
+        all_claims=_figures(claims, scores["claims"]),
+        above_similarity=_above(claims, scores["claims"]["adapter"], scores["claims"]["similarity"]),
+    )
+    write_json(out / "trial.json", result.model_dump(mode="json"))
+    card = _card(result, tried[chosen])
+    (out / chosen / "adapter" / "README.md").write_text(card, encoding="utf-8")  # in the place of PEFT's empty one
+    return result
+
+
+def _figures(
+    judged: Sequence[Case], scores: Mapping[str, Sequence[float]], *, contradicted: bool = True
+) -> dict[str, Interval]:
+    claims = [(case.question.id, claim) for case in judged for claim in case.claims]
+    rows = [i for i, (_, claim) in enumerate(claims) if contradicted or not claim.contradicted]
+    said, questions = [claims[i][1].said for i in rows], [claims[i][0] for i in rows]
+    return {name: auc_interval(said, [values[i] for i in rows], questions) for name, values in scores.items()}
+
+
+def _above(judged: Sequence[Case], ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Difference of the two AUCs on the same claims, contradicted ones left out; whole questions are drawn."""
+    claims = [(case.question.id, claim) for case in judged for claim in case.claims]
+    rows = np.array([i for i, (_, claim) in enumerate(claims) if not claim.contradicted])
+    said = np.array([claim.said for _, claim in claims])[rows]
+    a, b = np.array(ours)[rows], np.array(theirs)[rows]
+
+    def difference(drawn: Any) -> float | None:
+        one, other = auc(said[drawn], a[drawn]), auc(said[drawn], b[drawn])
+        return None if one is None or other is None else one - other
+
+    return cluster_bootstrap(difference, [claims[i][0] for i in rows])
+
+
+def _card(result: Trial, settings: CriticTraining) -> str:
+    """Figures and limits, no text of the data."""
+    figures = "\n".join(
+        f"| {name} | {_shown(result.dev[name])} | {_shown(result.claims[name])} |" for name in sorted(result.claims)
+    )
+    chosen = "\n".join(f"- {name}: {value}" for name, value in settings.model_dump().items())
+    verdict = "is" if result.worth_shipping else "is not"
+    return f"""# Critic adapter
+
+LoRA that teaches the verdict token: whether an answer says a statement. Made from K-QA's statements by physicians
+(MIT licence); which sentence carries which statement was found by sentence similarity. It was not shown any principle.
+
+AUC with 95 % intervals over questions: {result.questions["train"]} to train on, {result.questions["dev"]} for
+development, {result.questions["claims"]} with claims labelled by physicians, which were used for nothing else.
+
+| system | development, labels made | claims, labelled |
+|---|---|---|
+{figures}
+
+Adapter above similarity on the claims: {_shown(result.above_similarity)}. It {verdict} worth shipping: its lower bound
+must be above similarity's figure. Claims test whether something was said, not whether a principle was kept or a text is
+safe: no verdict of it may block or release an answer without a judge-agreement report.
+
+Prompt version {Prompts.load().version}
+
+{chosen}
+"""
+
+
+def _shown(figure: Interval) -> str:
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "unknown"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
