@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # `make run PORT=9000` and `PORT=9000 make run` are the same: make hands both to what it starts.
 
-.PHONY: help setup setup-cpu run test lint format unit contract e2e bench lock index principles-report reference clean
+.PHONY: help setup setup-cpu run train test lint format unit contract e2e bench lock index principles-report reference clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -21,6 +21,9 @@ setup-cpu:
 
 run: setup ## start vLLM and the gateway, show one repaired answer, serve until Ctrl-C
 	@exec $(PY) -m scripts.run
+
+train: setup ## PROFILE=cpu: questions, rubrics, GRPO, export, then an evaluation behind vLLM and the gateway
+	@exec $(PY) -m scripts.train
 
 test: lint unit contract e2e ## everything: lint, types, import rules, unit, contract and end-to-end tests
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from principles_index.__main__ import default_encoder
 from service.errors import StartupError
 from service.prompts import Prompts
 from training.data import Rubric, read_rows, write_json, write_rows
-from training.errors import TrainingError
+from training.errors import ProfileError, TrainingError
 from training.profile import Profile, load_profile
 
 FACTS = "facts.json"
@@ -70,9 +72,17 @@ def _parser() -> argparse.ArgumentParser:
             _index_arguments(sub)
         if name == "export":
             sub.add_argument("out", type=Path, help="the folder to write")
-            sub.add_argument("--evaluation", type=Path, help="a report in Markdown for the model card")
+            sub.add_argument("--evaluation", type=Path, help="write the card anew, with this report; the weights stay")
     sub = add("curves", draw, "draw a run's curves, at its end or in its midst")
     sub.add_argument("run", type=Path)
+    sub = add("evaluate", measure, "ask systems, judge their answers, compare them")
+    sub.add_argument("settings", type=Path, help="YAML of training.evaluate.EvaluationSettings")
+    sub.add_argument("out", type=Path, help="folder of answers, verdicts and report; a killed run goes on there")
+    _index_arguments(sub)
+    sub = add("agreement", agree, "how far a judge can be trusted; writes the trust record")
+    sub.add_argument("settings", type=Path, help="YAML of training.agreement.AgreementSettings")
+    sub.add_argument("out", type=Path, help="folder of verdicts, report and trust record")
+    _index_arguments(sub)
     return parser
 
 
@@ -152,15 +162,55 @@ def draw(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    import json
-
+    from training.export import describe
     from training.export import export as write
 
     profile = _profile(args)
     facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
     if args.evaluation:
         facts["evaluation"] = args.evaluation.read_text(encoding="utf-8")
-    print(f"The model is in {write(args.run, args.model or profile.model, args.out, profile, facts)}.")
+        describe(args.run, args.out, profile, facts)
+    else:
+        write(args.run, args.model or profile.model, args.out, profile, facts)
+    print(f"The model is in {args.out}.")
+
+
+def measure(args: argparse.Namespace) -> None:
+    from training.build import Tools
+    from training.evaluate import EvaluationSettings, evaluate
+    from training.report import write_report
+    from training.rubrics import read_rubrics
+
+    settings = _settings(args.settings, EvaluationSettings)
+    rows = read_rubrics(settings.data)
+    result = asyncio.run(evaluate(settings, rows, Tools.load(args.index, args.encoder), args.out))
+    markdown, html = write_report(result, args.out)
+    print(markdown.read_text(encoding="utf-8"))
+    print(f"The report is in {html}.")
+
+
+def agree(args: argparse.Namespace) -> None:
+    from training.agreement import AgreementSettings
+    from training.agreement_report import measure_judge
+    from training.build import Tools
+
+    settings = _settings(args.settings, AgreementSettings)
+    asyncio.run(measure_judge(settings, Tools.load(args.index, args.encoder), args.out))
+    print((args.out / "agreement.md").read_text(encoding="utf-8"))
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _settings(file: Path, kind: type[Settings]) -> Settings:
+    try:
+        return kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{file} cannot be read: {type(error).__name__}") from None
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+        raise ProfileError(f"{file}: {told}") from None
 
 
 def _sha256(file: Path) -> str:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import matplotlib
-import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 from pydantic import Field
 
@@ -21,20 +18,13 @@ from service.trust import TrustRecord
 from training.agreement import AgreementSettings, Bin, Figures, Report, SetReport, agreement
 from training.build import Tools
 from training.data import write_atomically, write_json
+from training.plots import Plot, scores
+from training.report import TEMPLATES, Section, Table
+from training.report import Report as Page
 from training.stats import Interval
 
 TRUST = "trust.json"
 
-_JUDGE_FIGURES = (
-    "auc",
-    "accuracy",
-    "balanced_accuracy",
-    "recall_unmet",
-    "precision_unmet",
-    "missing",
-    "brier",
-    "ece",
-)
 _TITLES: Mapping[str, str] = {
     "auc": "AUC",
     "accuracy": "accuracy",
@@ -45,6 +35,8 @@ _TITLES: Mapping[str, str] = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
+_DRAWN = ("auc", "balanced_accuracy", "accuracy", "recall_unmet", "precision_unmet")
+_MARKDOWN = str.maketrans({"|": r"\|", "[": r"\[", "]": r"\]", "<": "&lt;", "\n": " "})
 
 
 # --- trust ------------------------------------------------------------------------------------------------------
@@ -238,138 +230,129 @@ def _sentences(found: SetReport) -> Iterator[str]:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """`alt` says in words what there is to see; `uri` holds the picture."""
-
-    alt: str
-    uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    title: str
-    text: Sequence[str] = ()
-    table: Table | None = None
-    plot: Plot | None = None
-
-
 def write_report(report: Report, folder: Path, conditions: Conditions | None = None) -> None:
-    """`agreement.json` (the `Report`), `agreement.md` and `agreement.html`, which needs no other file."""
-    sections = list(_sections(report, conditions or Conditions()))
-    title = f"Judge agreement: {report.model}"
+    """`agreement.json` (the `Report`), `agreement.md` with its plots beside it, `agreement.html` that stands alone."""
+    page = _page(report, conditions or Conditions())
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(("html.j2",)), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["base64"] = lambda raw: base64.b64encode(raw).decode()
+    environment.filters["cell"] = lambda text: text.translate(_MARKDOWN)
     write_atomically(folder / "agreement.json", (report.model_dump_json(indent=2) + "\n").encode())
-    write_atomically(folder / "agreement.md", _markdown(title, sections).encode())
-    html = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_HTML)
-    write_atomically(folder / "agreement.html", html.render(title=title, sections=sections).encode())
+    for plot in (plot for section in page.sections for plot in section.plots):
+        write_atomically(folder / "plots" / f"{plot.name}.png", plot.png)
+    for kind in ("md", "html"):
+        text = environment.get_template(f"report.{kind}.j2").render(report=page)
+        write_atomically(folder / f"agreement.{kind}", text.encode())
 
 
-def _sections(report: Report, conditions: Conditions) -> Iterator[Section]:
-    yield Section("What it comes to", conclusions(report, conditions))
-    yield Section(
-        "Conditions",
-        table=Table(
-            ("condition", "needs", "got", "holds"),
-            [(c.what, c.needs, _number(c.got), "yes" if c.holds else "no") for c in checks(report, conditions)],
-        ),
-    )
-    for name, found in report.sets.items():
-        yield from _of_set(name, found)
-    yield Section("How it was measured", list(_how(report)))
-
-
-def _of_set(name: str, found: SetReport) -> Iterator[Section]:
-    n = found.judge.n
-    rows = {"judge": found.judge, "sentence similarity": found.similarity, "always met": found.always_met}
-    if found.physicians:
-        rows["one physician against another"] = found.physicians
-    yield Section(
-        f"The {name}",
+def _page(report: Report, conditions: Conditions) -> Page:
+    rows = [(c.what, c.needs, _number(c.got), "yes" if c.holds else "no") for c in checks(report, conditions)]
+    return Page(
+        f"Judge agreement: {report.model}",
         [
-            f"{n} labelled answers to {found.questions} questions, with 95 % intervals over questions.",
-            f"AUC of the judge less that of similarity: {_cell(found.gain)}.",
+            f"The figures hold for {report.model} with these prompts and principles; no other judge may be believed for them.",
+            "Agreement is with labels, which may be wrong: training/pairs/README.md says who labelled the pairs, and how.",
         ],
-        Table(
-            ("", *(_TITLES[figure] for figure in _JUDGE_FIGURES)),
-            [(who, *(_cell(getattr(f, figure)) for figure in _JUDGE_FIGURES)) for who, f in rows.items()],
-        ),
-    )
-    told = ("met", "unmet", "not_applicable", "unknown")
-    yield Section(
-        f"The {name}: what was told",
-        list(_not_applicable(found)),
-        Table(
-            ("labelled", *(f"told {label}" for label in told)),
-            [(truth, *(str(counts[label]) for label in told)) for truth, counts in found.told.items()],
-        ),
-    )
-    for kind, groups in found.groups.items():
-        figures = ("auc", "balanced_accuracy", "recall_unmet", "precision_unmet", "missing")
-        yield Section(
-            f"The {name}: by {kind}",
-            table=Table(
-                (kind, "n", "met", "unmet", *(_TITLES[figure] for figure in figures)),
-                [
-                    (group, str(f.n), str(f.met), str(f.unmet), *(_cell(getattr(f, figure)) for figure in figures))
-                    for group, f in groups.items()
-                ],
+        [
+            Section("What it comes to", conclusions(report, conditions)),
+            Section(
+                "Conditions", (), [Table("What must hold to decide", ("condition", "needs", "got", "holds"), rows)]
             ),
-            plot=_forest(f"AUC of the judge on the {name} by {kind}", groups),
-        )
-    yield Section(
-        f"The {name}: calibration",
-        table=Table(
+            *(_of_set(name, found) for name, found in report.sets.items()),
+            Section("How it was measured", list(_how(report))),
+        ],
+    )
+
+
+def _of_set(name: str, found: SetReport) -> Section:
+    who = {"judge": found.judge, "sentence similarity": found.similarity, "always met": found.always_met}
+    if found.physicians:
+        who["one physician against another"] = found.physicians
+    told = ("met", "unmet", "not_applicable", "unknown")
+    tables = [
+        Table("Figures [95 %]", ("", *_TITLES.values()), [(row, *_cells(f, _TITLES)) for row, f in who.items()]),
+        Table(
+            "Answers by label and verdict",
+            ("labelled", *(f"told {label.replace('_', ' ')}" for label in told)),
+            [
+                (truth.replace("_", " "), *(str(counts[label]) for label in told))
+                for truth, counts in found.told.items()
+            ],
+        ),
+        *(_by_group(kind, groups) for kind, groups in found.groups.items()),
+        Table(
+            "Calibration",
             ("P(met)", "verdicts", "mean P(met)", "share met"),
             [(f"{b.low:.1f} to {b.high:.1f}", str(b.n), _number(b.mean_p), _number(b.met)) for b in found.bins],
         ),
-        plot=_reliability(f"Reliability of the judge on the {name}", found.bins),
+    ]
+    shown = {row: {_TITLES[figure]: getattr(f, figure) for figure in _DRAWN} for row, f in who.items()}
+    plots = [
+        scores(f"{name}-figures", f"The {name}: judge and baselines", shown, span="share; of AUC and balanced accuracy 0.5 is chance"),
+        *(
+            scores(f"{name}-{kind}", f"The {name}: AUC by {kind}", {"judge": {g: f.auc for g, f in groups.items()}}, span="AUC; 0.5 is chance")
+            for kind, groups in found.groups.items()
+        ),
+        _reliability(f"{name}-reliability", f"The {name}: reliability of the judge", found.bins),
+    ]  # fmt: skip
+    return Section(f"The {name}", list(_words(found)), tables, [plot for plot in plots if plot])
+
+
+def _by_group(kind: str, groups: Mapping[str, Figures]) -> Table:
+    figures = ("auc", "balanced_accuracy", "recall_unmet", "precision_unmet", "missing")
+    return Table(
+        f"The judge by {kind} [95 %]",
+        (kind, "n", "met", "unmet", *(_TITLES[figure] for figure in figures)),
+        [(name, str(f.n), str(f.met), str(f.unmet), *_cells(f, figures)) for name, f in groups.items()],
     )
 
 
-def _not_applicable(found: SetReport) -> Iterator[str]:
-    told = found.not_applicable
-    if told is None:
-        return
+def _words(found: SetReport) -> Iterator[str]:
     yield (
-        f"Not applicable: recall {_cell(told.recall)}, precision {_cell(told.precision)}. Told unmet where it does not apply, "
-        f"to be repaired for nothing: {_cell(told.repaired)}. Told not applicable where it applies: {_cell(told.evaded)}."
+        f"{found.judge.n} labelled answers to {found.questions} questions. AUC of the judge less that of sentence "
+        f"similarity: {_cell(found.gain)}."
     )
+    told = found.not_applicable
+    if told is not None:
+        yield (
+            f"Not applicable: recall {_cell(told.recall)}, precision {_cell(told.precision)}. Told unmet where it does not "
+            f"apply, to be repaired for nothing: {_cell(told.repaired)}. Told not applicable where it applies, to be let "
+            f"pass: {_cell(told.evaded)}."
+        )
+    if found.physicians:
+        yield (
+            "Physicians are held against one another's single labels, the judge against the label of most of them, which "
+            "is easier."
+        )
 
 
 def _how(report: Report) -> Iterator[str]:
     yield (
-        f"Measured on {report.date}, served as {report.served_as}, with the gateway's prompt ({report.prompt_version[:12]}) and "
-        f"principles ({report.principles_version[:12]}); labels with less than {report.min_mass:g} of the probability are missing."
+        f"Measured on {report.date}, served as {report.served_as}, with the gateway's prompts ({report.prompt_version[:16]}) "
+        f"and principles ({report.principles_version[:16]}). Where the labels have less than {report.min_mass:g} of the "
+        f"probability the verdict is missing. Intervals: {report.resamples} bootstraps of whole questions."
     )
     if report.halves:
         yield (
-            f"Threshold of P(met): {report.threshold:.4g}, of the best balanced accuracy on all pairs. The figures of the pairs "
-            "are of one half of the questions at the threshold of the other, both ways: "
+            f"Threshold of P(met): {report.threshold:.4g}, of the best balanced accuracy on all pairs. The figures of the "
+            "pairs are of one half of the questions at the threshold of the other, both ways: "
             f"{report.halves[1]:.4g} and {report.halves[0]:.4g}."
         )
     else:
-        yield f"Threshold of P(met): {report.threshold:.4g}, as set; there were no pairs to fit it on."
+        yield f"Threshold of P(met): {report.threshold:.4g}, as set: there were no pairs to fit it on."
     yield (
         "A verdict that is missing, or not applicable where it applies, counts as wrong, and as a toss in the AUC. Precision "
         "counts all answers told unmet. Similarity has the threshold of the other half of its own set."
     )
-    yield "Physicians are held against one another's single labels, the judge against the label of most of them, which is easier."
     yield f"Trained on, as declared: {', '.join(report.trained_on) or 'nothing of this'}."
     for name, found in report.sets.items():
-        for file, digest in found.files.items():
-            yield f"Data ({name}): {file}, SHA-256 {digest}."
+        yield f"Data of the {name}: {', '.join(f'{file} {digest[:16]}' for file, digest in found.files.items())} (SHA-256)."
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+def _cells(figures: Figures, names: Iterable[str]) -> list[str]:
+    return [_cell(getattr(figures, name)) for name in names]
 
 
 def _cell(interval: Interval | None) -> str:
@@ -380,116 +363,26 @@ def _cell(interval: Interval | None) -> str:
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _markdown(title: str, sections: Sequence[Section]) -> str:
-    lines = [f"# {title}", ""]
-    for section in sections:
-        lines += [f"## {section.title}", ""]
-        lines += [f"- {sentence}" for sentence in section.text]
-        lines += [""] if section.text else []
-        if section.table:
-            cells = [section.table.head, ["---"] * len(section.table.head), *section.table.rows]
-            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-            lines.append("")
-    return "\n".join(lines)
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-# --- plots ------------------------------------------------------------------------------------------------------
-
-
-def _reliability(title: str, bins: Sequence[Bin]) -> Plot | None:
+def _reliability(name: str, title: str, bins: Sequence[Bin]) -> Plot | None:
     """Share met against P(met), and how many verdicts each point stands for."""
     shown = [(b.mean_p, b.met, b.n) for b in bins if b.mean_p is not None and b.met is not None]
     if not shown:
         return None
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     curve, counts = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    curve.plot([0, 1], [0, 1], linestyle="--", color="0.6", label="perfectly calibrated")
-    curve.plot([p for p, _, _ in shown], [met for _, met, _ in shown], marker="o", color="#1f5a96", label="judge")
-    curve.set(ylabel="share labelled met", xlim=(0, 1), ylim=(-0.02, 1.02), title=title)
+    curve.plot([0, 1], [0, 1], linestyle="--", color="#8a8a8a", label="perfectly calibrated")
+    curve.plot([p for p, _, _ in shown], [met for _, met, _ in shown], marker="o", color="#1f5fa8", label="judge")
+    curve.set(ylabel="share labelled met", xlim=(0, 1), ylim=(-0.02, 1.02))
     curve.legend(loc="upper left", frameon=False)
-    counts.bar([b.low for b in bins], [b.n for b in bins], width=1 / len(bins), align="edge", color="#1f5a96")
+    counts.bar([b.low for b in bins], [b.n for b in bins], width=1 / len(bins), align="edge", color="#1f5fa8")
     counts.set(xlabel="P(met) of the verdict", ylabel="verdicts")
-    points = "; ".join(f"{p:.2f}: {met:.2f} of {n}" for p, met, n in shown)
-    return _plot(figure, f"{title}. Mean P(met), share labelled met, and verdicts: {points}.")
-
-
-def _forest(title: str, groups: Mapping[str, Figures]) -> Plot | None:
-    known = [(name, f.auc) for name, f in groups.items() if f.auc.known]
-    if not known:
-        return None
-    figure = Figure(figsize=(6.5, 1.2 + 0.3 * len(known)), layout="constrained")
-    axes = figure.subplots()
-    rows = np.arange(len(known))[::-1]
-    low, value, high = np.array([(area.low, area.value, area.high) for _, area in known], dtype=np.float64).T
-    axes.axvline(0.5, linestyle="--", color="0.6")
-    axes.hlines(rows, low, high, color="#1f5a96")
-    axes.plot(value, rows, marker="o", linestyle="none", color="#1f5a96")
-    axes.set(
-        yticks=rows,
-        yticklabels=[name for name, _ in known],
-        xlim=(-0.02, 1.02),
-        ylim=(-0.6, len(known) - 0.4),
-        xlabel="AUC (chance: 0.5)",
-        title=title,
-    )
-    told = "; ".join(f"{name} {_cell(area)}" for name, area in known)
-    return _plot(figure, f"{title}, with 95 % intervals: {told}.")
-
-
-def _plot(figure: Any, alt: str) -> Plot:
     picture = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "agreement", "svg.fonttype": "path"}):
-        figure.savefig(picture, format="svg", metadata={"Date": None})
-    return Plot(alt, "data:image/svg+xml;base64," + base64.b64encode(picture.getvalue()).decode())
-
-
-_HTML = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-.scroll { overflow-x: auto; } li { overflow-wrap: anywhere; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left; white-space: nowrap; }
-thead th { border-bottom: 2px solid #666; } img { max-width: 100%; height: auto; }
-@media print { body { max-width: none; margin: 0; } section { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<main>
-<h1>{{ title }}</h1>
-{% for section in sections %}
-<section>
-<h2>{{ section.title }}</h2>
-{% if section.text %}
-<ul>
-{% for sentence in section.text %}
-<li>{{ sentence }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-{% if section.table %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ section.title }}">
-<table>
-<thead><tr>{% for cell in section.table.head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in section.table.rows %}
-<tr>{% for cell in row %}{% if loop.first %}<th scope="row">{{ cell }}</th>{% else %}<td>{{ cell }}</td>{% endif %}{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-{% endif %}
-{% if section.plot %}
-<img src="{{ section.plot.uri }}" alt="{{ section.plot.alt }}">
-{% endif %}
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""
+    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    points = "; ".join(f"{p:.2f}: {met:.2f} of {n}" for p, met, n in shown)
+    return Plot(name, title, f"{title}. Mean P(met), share labelled met, and verdicts: {points}.", picture.getvalue())

@@ -36,6 +36,7 @@ from training.errors import DataError, JobsFailed
 from training.jobs import Done, JobSettings, Pace, run_jobs
 
 _REAL = Pace()
+_CONNECT_S = 5.0  # a dead server must show at once
 _OURS = frozenset({"model", "messages", "seed", "stream", "n", "revision"})
 # What the gateway says in place of an answer that it will not let out, by its code.
 _WITHHELD = frozenset({spec_of(AnswerBlocked("")).code, spec_of(AnswerUnverified("")).code})
@@ -124,16 +125,25 @@ async def ask(
     jobs: JobSettings,
     progress: IO[str] | None = sys.stderr,
     pace: Pace = _REAL,
-) -> tuple[str, list[Answer]]:
-    """The model's name and its answers, `system.samples` a question, those that failed left out. See `run_jobs`."""
+) -> tuple[Served, list[Answer]]:
+    """The model and its answers, `system.samples` a question, those that failed left out. See `run_jobs`."""
     async with _client(system, jobs) as client:
-        asker = Asker(client, system, await _model(client, system), seed)
+        served = await _served(client, system)
+        asker = Asker(client, system, served.id, seed)
         rows = await run_jobs(
             [Request(question, sample) for question in questions for sample in range(system.samples)],
             asker.ask, key=asker.key, out=out, settings=jobs, label=f"answers of {system.name}",
             progress=progress, pace=pace,
         )  # fmt: skip
-    return asker.model, [Answer.model_validate(row) for row in rows]
+    return served, [Answer.model_validate(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model's name at its server, and the model that this stands for, as far as the server tells."""
+
+    id: str
+    root: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +216,7 @@ def _client(system: System, jobs: JobSettings) -> openai.AsyncOpenAI:
         base_url=system.url.rstrip("/").removesuffix("/v1") + "/v1",
         api_key=read_key(system.api_key_file) or "none",
         max_retries=0,
-        timeout=jobs.timeout_s,
+        timeout=openai.Timeout(jobs.timeout_s, connect=_CONNECT_S),
     )
 
 
@@ -220,18 +230,20 @@ def read_key(file: Path | None) -> str | None:
         raise DataError(f"api_key_file: {file} cannot be read.") from None
 
 
-async def _model(client: openai.AsyncOpenAI, system: System) -> str:
-    """The name to ask for: the system's, or the first that the server lists. Raises JobsFailed."""
-    if system.model is not None:
-        return system.model
+async def _served(client: openai.AsyncOpenAI, system: System) -> Served:
+    """The system's model, or the first that the server lists. Raises JobsFailed where none is named and none listed."""
     try:
         listed = (await client.models.list()).data
     except openai.APIError as error:
+        if system.model is not None:  # all may have been answered already, and not every server has a list
+            return Served(system.model, system.model)
         told = _translated(error, {}).message
         raise JobsFailed(f"{system.name} at {system.url} cannot be asked. {told}") from None
-    if not listed:
+    name = system.model or next((model.id for model in listed), None)
+    if name is None:
         raise JobsFailed(f"{system.name} at {system.url} lists no models: name one.")
-    return listed[0].id
+    roots = {model.id: getattr(model, "root", None) for model in listed}  # a field of vLLM's: what the name stands for
+    return Served(name, str(roots.get(name) or name))
 
 
 def _code(error: openai.APIError) -> str | None:

@@ -11,7 +11,6 @@ then each statement's own, which see the shared ones and themselves (`pack`).
 
 from __future__ import annotations
 
-import csv
 import random
 import re
 import time
@@ -37,11 +36,12 @@ from service.domain import Completion, Frozen, Usage
 from service.prompts import Prompts
 from service.settings import Critic as CriticSettings
 from service.stages.critique import read_label, verdict_question
+from training.agreement import load_claims
 from training.data import Question, Rubric, write_json
 from training.errors import DataError
-from training.questions import load, split_of, without_near_duplicates
+from training.questions import split_of, without_near_duplicates
 from training.rubrics import from_kqa
-from training.stats import Interval, auc, auc_interval, cluster_bootstrap
+from training.stats import Interval, Rows, auc, auc_interval, cluster_bootstrap
 
 ASKED = "The answer says, or clearly implies: "  # what `from_kqa` puts before a statement
 MARGIN = 0.15  # a sentence this close to the likeliest carrier may carry the statement too
@@ -75,11 +75,10 @@ class CriticTraining(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement, and whether the answer says it. `contradicted`: it says the opposite (labelled claims only)."""
+    """A statement, and whether the answer says it."""
 
     statement: str
     said: bool
-    contradicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +203,9 @@ def read_claims(file: Path) -> list[Case]:
     """K-QA's labelled claims, those on one answer together. Entailment is *said*; Neutral and Contradiction are not."""
     asked: dict[str, Question] = {}
     claims: dict[tuple[str, str], list[Claim]] = {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        for question, row in zip(load(file), csv.DictReader(lines), strict=True):
-            label = row["majority_label"]
-            asked[question.id] = question
-            claim = Claim(row["claim"].strip(), label == "Entailment", label == "Contradiction")
-            claims.setdefault((question.id, row["answer"].strip()), []).append(claim)
+    for item in load_claims(file).items:
+        asked[item.question.id] = item.question
+        claims.setdefault((item.question.id, item.answer), []).append(Claim(item.statement, item.truth == "met"))
     return [Case(asked[id_], answer, tuple(found), "claims") for (id_, answer), found in claims.items()]
 
 
@@ -435,14 +431,13 @@ def combined(
 
 class Trial(Frozen):
     """What was tried and what came of it: AUC by system on development cases and on labelled claims, with intervals over
-    questions. `claims` leaves the few contradicted claims out, `all_claims` does not."""
+    questions; `above_similarity` is the adapter's AUC less similarity's on the claims."""
 
     questions: dict[str, int]
     tried: dict[str, float]
     chosen: str
     dev: dict[str, Interval]
     claims: dict[str, Interval]
-    all_claims: dict[str, Interval]
     above_similarity: Interval
 
     @property
@@ -476,13 +471,11 @@ def trial(
     ]
     reached = {name: train(base, sources, dev, settings, out / name) for name, settings in tried.items()}
     chosen = max(reached, key=lambda name: reached[name])
-    scores = {}
+    systems = {"base": Judge(base), "adapter": Judge(base, out / chosen / "adapter")}
+    scores: dict[str, dict[str, list[float]]] = {}
     for name, judged in (("dev", dev), ("claims", claims)):
-        scores[name] = {
-            "base": Judge(base).log_odds(judged),
-            "adapter": Judge(base, out / chosen / "adapter").log_odds(judged),
-            "similarity": similarity(judged, encoder),
-        }
+        scores[name] = {system: judge.log_odds(judged) for system, judge in systems.items()}
+        scores[name]["similarity"] = similarity(judged, encoder)
     both = {name: {k: scores[name][k] for k in ("adapter", "similarity")} for name in scores}
     for name in scores:
         scores[name]["combined"] = combined(dev, both["dev"], both[name])
@@ -491,8 +484,7 @@ def trial(
         tried=reached,
         chosen=chosen,
         dev=_figures(dev, scores["dev"]),
-        claims=_figures(claims, scores["claims"], contradicted=False),
-        all_claims=_figures(claims, scores["claims"]),
+        claims=_figures(claims, scores["claims"]),
         above_similarity=_above(claims, scores["claims"]["adapter"], scores["claims"]["similarity"]),
     )
     write_json(out / "trial.json", result.model_dump(mode="json"))
@@ -501,27 +493,24 @@ def trial(
     return result
 
 
-def _figures(
-    judged: Sequence[Case], scores: Mapping[str, Sequence[float]], *, contradicted: bool = True
-) -> dict[str, Interval]:
-    claims = [(case.question.id, claim) for case in judged for claim in case.claims]
-    rows = [i for i, (_, claim) in enumerate(claims) if contradicted or not claim.contradicted]
-    said, questions = [claims[i][1].said for i in rows], [claims[i][0] for i in rows]
-    return {name: auc_interval(said, [values[i] for i in rows], questions) for name, values in scores.items()}
+def _figures(judged: Sequence[Case], scores: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    return {name: auc_interval(said_of(judged), values, _questions(judged)) for name, values in scores.items()}
 
 
 def _above(judged: Sequence[Case], ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Difference of the two AUCs on the same claims, contradicted ones left out; whole questions are drawn."""
-    claims = [(case.question.id, claim) for case in judged for claim in case.claims]
-    rows = np.array([i for i, (_, claim) in enumerate(claims) if not claim.contradicted])
-    said = np.array([claim.said for _, claim in claims])[rows]
-    a, b = np.array(ours)[rows], np.array(theirs)[rows]
+    """Difference of the two AUCs on the same claims."""
+    said, a, b = np.array(said_of(judged)), np.array(ours), np.array(theirs)
 
-    def difference(drawn: Any) -> float | None:
+    def difference(drawn: Rows) -> float | None:
         one, other = auc(said[drawn], a[drawn]), auc(said[drawn], b[drawn])
         return None if one is None or other is None else one - other
 
-    return cluster_bootstrap(difference, [claims[i][0] for i in rows])
+    return cluster_bootstrap(difference, _questions(judged))
+
+
+def _questions(judged: Sequence[Case]) -> list[str]:
+    """The question of each claim: what intervals are drawn over."""
+    return [case.question.id for case in judged for _ in case.claims]
 
 
 def _card(result: Trial, settings: CriticTraining) -> str:

@@ -22,7 +22,7 @@ from service.domain import Frozen
 from service.errors import ConfigError
 from service.rules import BLOCKING_RULES
 from service.trust import load_trust
-from training.answers import Answer, Reply, System, ask, replies
+from training.answers import Answer, Reply, Served, System, ask, replies
 from training.build import Tools
 from training.compare import Comparison, compare
 from training.data import Criterion, Rubric, write_json
@@ -81,6 +81,7 @@ class Asked(Frozen):
 
     name: str
     model: str
+    root: str
     params: dict[str, Any]
     samples: int
     take: str
@@ -134,18 +135,18 @@ async def evaluate(
         trusted = _trusted(settings.trust_file, instrument)
         asked, measured = [], []
         for system in settings.systems:
-            model, answers = await ask(
+            served, answers = await ask(
                 system, [rubric.question for rubric in rubrics], folder / f"answers-{system.name}.jsonl",
                 seed=settings.seed, jobs=settings.jobs, progress=progress, pace=pace,
             )  # fmt: skip
-            asked.append(_asked(system, model, answers, len(rubrics) * system.samples))
+            asked.append(_asked(system, served, answers, len(rubrics) * system.samples))
             for arm, said in replies(system, answers).items():
                 step = Judging(arm, instrument, scorer, {r.question.id: r for r in rubrics}, settings, progress, pace)
                 measured.append(await step.measure(said, folder, requests=_requests(system, settings)))
     manifest = Manifest(
         date=now().isoformat(timespec="seconds"), data=settings.data.name, data_sha256=file_hash,
         questions=len(rubrics), instrument=instrument, trusted=trusted,
-        judges_itself=tuple(a.name for a in asked if a.model == instrument.judge), demonstration=settings.demonstration,
+        judges_itself=tuple(a.name for a in asked if a.root == instrument.judge), demonstration=settings.demonstration,
         least_decided=settings.least_decided, seed=settings.seed, resamples=settings.resamples, systems=tuple(asked),
     )  # fmt: skip
     result = figures(manifest, measured, settings.pairs)
@@ -237,10 +238,10 @@ class Judging:
 # --- what it rests on -------------------------------------------------------------------------------------------
 
 
-def _asked(system: System, model: str, answers: Sequence[Answer], wanted: int) -> Asked:
+def _asked(system: System, served: Served, answers: Sequence[Answer], wanted: int) -> Asked:
     prints = Counter(a.fingerprint for a in answers if a.fingerprint)
     return Asked(
-        name=system.name, model=model, params=system.params, samples=system.samples, take=system.take,
+        name=system.name, model=served.id, root=served.root, params=system.params, samples=system.samples, take=system.take,
         revision=system.revision, fingerprints=tuple(sorted(prints)), answers=len(answers), failed=wanted - len(answers),
     )  # fmt: skip
 

@@ -35,16 +35,21 @@ def export(run: Path, base: Path | str, out: Path, profile: Profile, facts: Mapp
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         _weights(trained, base, staging)
-        rows = curves.read_metrics(run / METRICS)
-        curves.plot(rows, staging / CURVES)
-        (staging / CARD).write_text(card(profile, facts, curves.summary(rows)), encoding="utf-8")
-        write_sums(staging)
+        describe(run, staging, profile, facts)
         staging.chmod(0o755)
         shutil.rmtree(out, ignore_errors=True)
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return out
+
+
+def describe(run: Path, out: Path, profile: Profile, facts: Mapping[str, Any]) -> None:
+    """Writes card, curve and checksums beside the weights, anew when there is an evaluation to tell of."""
+    rows = curves.read_metrics(run / METRICS)
+    curves.plot(rows, out / CURVES)
+    write_atomically(out / CARD, card(profile, facts, curves.summary(rows)).encode())
+    write_sums(out)
 
 
 def _weights(trained: Path, base: Path | str, out: Path) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import torch
@@ -29,7 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 from training.data import Rubric, write_json
 from training.errors import DataError, RewardUnavailable
 from training.profile import Profile
-from training.reward import Reward, Rewarded
+from training.reward import Guard, Reward, Rewarded
 from training.runs import CHECKPOINTS, COMPLETE, METRICS, MODEL, prepare
 
 log = logging.getLogger("clinalign.training")
@@ -76,7 +76,7 @@ class RewardFunction:
         """Each outcome as a value of its own, so that means over processes are exact."""
         for each in rewarded:
             log_metric("missing", float(each.value is None))
-            for guard in ("repeats", "too_short", "too_long"):
+            for guard in get_args(Guard):
                 log_metric(f"guards/{guard}", float(guard in each.guards))
             for judged in each.scored.judged if each.scored else ():
                 if judged.label in ("met", "unmet"):

@@ -148,7 +148,7 @@ def _measured(manifest: Manifest) -> Section:
         ("date", manifest.date),
     ]
     systems = [
-        [s.name, s.model, s.take.replace("_", " "), _pairs_of(s.params), str(s.samples), str(s.answers), str(s.failed)]
+        [s.name, s.root, s.take.replace("_", " "), _pairs_of(s.params), str(s.samples), str(s.answers), str(s.failed)]
         for s in manifest.systems
     ]
     head = ("system", "model", "what is taken", "settings", "samples", "answers", "failed")

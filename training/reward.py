@@ -25,6 +25,7 @@ from service.llm import ModelInfo
 from service.prompts import Prompts
 from service.rules import RULES
 from service.rules.form import no_repetition
+from service.rules.length import count_words, length_as_asked
 from service.safety import RedFlags
 from service.scoring import score_points
 from service.stages.critique import Critic, ask_verdict, verdict_question
@@ -33,7 +34,7 @@ from training.data import Criterion, Question, Rubric
 
 PROMPTS = Path(__file__).parent / "prompts"
 
-Guard = Literal["repeats", "too_short", "too_long"]
+Guard = Literal["repeats", "too_short", "short", "too_long"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,11 @@ def _by_rule(turn: Turn, criteria: Sequence[Criterion]) -> Mapping[str, Label | 
 
 
 class Guards(Frozen):
-    """What no score makes up for, and the price of length."""
+    """What no score makes up for, and the price of being shorter or longer than an answer should be."""
 
     least_words: int = Field(ge=0)
+    few_words: int = Field(ge=0)
+    few_penalty: float = Field(ge=0)
     least_had: float = Field(gt=0, le=1)
     overlong_buffer: int = Field(ge=0)
     overlong_penalty: float = Field(ge=0)
@@ -158,7 +161,7 @@ class Reward:
 
     async def __call__(self, rubric: Rubric, text: str, tokens: int) -> Rewarded:
         """`tokens` is the completion's length. An empty or repeating text is worth 0 and is not sent to the judge."""
-        if len(text.split()) < self.guards.least_words:
+        if count_words(text) < self.guards.least_words:
             return Rewarded(0.0, None, ("too_short",))
         scored = await self.scorer.score(rubric, text)
         return self.of(scored, rubric, text, tokens)
@@ -169,8 +172,20 @@ class Reward:
             return Rewarded(min(0.0, scored.score or 0.0), scored, ("repeats",))
         if scored.score is None or scored.had < self.guards.least_had:
             return Rewarded(None, scored)
-        penalty = overlong(tokens, self.most_tokens, self.guards.overlong_buffer) * self.guards.overlong_penalty
-        return Rewarded(scored.score - penalty, scored, ("too_long",) if penalty else ())
+        short = self.guards.few_penalty * self._shortage(rubric, text)
+        long = self.guards.overlong_penalty * overlong(tokens, self.most_tokens, self.guards.overlong_buffer)
+        prices: tuple[tuple[Guard, float], ...] = (("short", short), ("too_long", long))
+        found = tuple(guard for guard, price in prices if price)
+        return Rewarded(scored.score - short - long, scored, found)
+
+    def _shortage(self, rubric: Rubric, text: str) -> float:
+        """0 from `few_words` on, 1 for no word. The fewer words, the fewer rules they break: without a price answers
+        shrink to a line. Whoever asked for a short answer may have one."""
+        few = self.guards.few_words
+        words = count_words(text)
+        if words >= few or length_as_asked(Turn(rubric.question.conversation, text, None)) is not None:
+            return 0.0
+        return (few - words) / few
 
 
 def overlong(tokens: int, most: int, buffer: int) -> float:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from service.domain import Match
 from service.safety import RedFlags
 from service.stages.retrieve import Choice, Retriever, retrieve
-from training.data import Criterion, Question, Rubric, read_json_lines
+from training.data import Criterion, Question, Rubric, read_json_lines, read_rows
 from training.errors import DataError
 from training.questions import load
 
@@ -73,6 +73,18 @@ def from_kqa(file: Path) -> Iterator[Rubric]:
                 criteria.append({"id": f"{kind.lower()}-{i}", "text": text, "points": points, "tags": (tag,)})
         if criteria:
             yield _human(question, criteria, place)
+
+
+def read_rubrics(file: Path) -> list[Rubric]:
+    """The rubrics of a file in any of the three forms: ours, HealthBench's, K-QA's. Raises DataError."""
+    first = next(read_json_lines(file), {})
+    if "criteria" in first:
+        return read_rows(file, Rubric)
+    if "rubrics" in first:
+        return list(from_healthbench(file))
+    if "Must_have" in first:
+        return list(from_kqa(file))
+    raise DataError(f"{file} holds no rubrics: neither `criteria`, `rubrics` nor `Must_have` is in its first row")
 
 
 def _rows(file: Path) -> Iterator[tuple[Question, dict[str, Any], str]]:

@@ -25,7 +25,7 @@ from training.rubrics import from_principles
 
 WORKER = ThreadPoolExecutor(max_workers=1)
 ANSWER = "Hay fever gives a runny nose, sneezing and itchy eyes. A pharmacist can suggest an antihistamine."
-GUARDS = Guards(least_words=3, least_had=0.5, overlong_buffer=0, overlong_penalty=0.0)
+GUARDS = Guards(least_words=3, few_words=0, few_penalty=0.0, least_had=0.5, overlong_buffer=0, overlong_penalty=0.0)
 
 
 def retriever() -> Retriever:
@@ -161,6 +161,19 @@ async def test_length_costs_near_the_limit() -> None:
     assert await reward(ANSWER, 60, guards) == (1.0, ())
     assert await reward(ANSWER, 80, guards) == (0.75, ("too_long",))
     assert await reward(ANSWER, 100, guards) == (0.5, ("too_long",))
+
+
+async def test_shortness_costs_unless_it_was_asked_for() -> None:
+    guards = GUARDS.model_copy(update={"few_words": 32, "few_penalty": 0.4})
+    assert len(ANSWER.split()) == 16
+    assert await reward(ANSWER, guards=guards) == (pytest.approx(0.8), ("short",))
+    assert await reward(ANSWER, guards=guards.model_copy(update={"few_words": 16})) == (1.0, ())
+    brief = Rubric(
+        question=question("What are the signs of hay fever? Answer in two sentences."),
+        criteria=(criterion(rule="complete_answer"),),
+        made_by="human",
+    )
+    assert (await Reward(scorer(), guards, 100)(brief, ANSWER, 50)).guards == ()
 
 
 @given(st.integers(0, 500), st.integers(1, 400), st.integers(0, 400))
