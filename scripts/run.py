@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -89,7 +90,11 @@ def make_vllm(plan: Plan) -> VllmServer:
     gpu = plan.model is not None and has_nvidia_gpu()
     cache = 2 if gpu else kv_cache_gib(available_gb())
     if plan.model:
-        return VllmServer(plan.model, port=plan.vllm_port, gpu=gpu, kv_cache_gib=cache, extra=plan.vllm_args)
+        folder = Path(plan.model)  # a folder is served under its own name, not under its path
+        name = folder.resolve().name if folder.is_dir() else None
+        return VllmServer(
+            plan.model, served_name=name, port=plan.vllm_port, gpu=gpu, kv_cache_gib=cache, extra=plan.vllm_args
+        )
     with Step("Checking the demonstration model") as step:
         convert(step)
     return VllmServer.demonstration(FOLDER, port=plan.vllm_port, kv_cache_gib=cache, extra=plan.vllm_args)

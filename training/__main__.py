@@ -147,8 +147,14 @@ def grpo(args: argparse.Namespace) -> None:
     profile = _profile(args)
     tools = Tools.load(args.index, args.encoder)
     rows = read_rows(args.run / RUBRICS["train"], Rubric)
-    if train(profile, args.model or profile.model, rows, lambda: tools.reward(profile), args.run).is_main_process:
+    if train(
+        profile, args.model or profile.model, rows, lambda: tools.reward(profile), args.run, _tell
+    ).is_main_process:
         draw(args)
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
 
 
 def draw(args: argparse.Namespace) -> None:

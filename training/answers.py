@@ -191,7 +191,8 @@ def _read(content: bytes, request: Request, *, drafted: bool) -> tuple[Answer, U
         payload = orjson.loads(content)
         choice, trace = payload["choices"][0], payload.get("revision") or {}
         told = payload.get("usage") or {}
-        usage = Usage(int(told.get("prompt_tokens") or 0), int(told.get("completion_tokens") or 0))
+        cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
+        usage = Usage(*(int(n or 0) for n in (told.get("prompt_tokens"), told.get("completion_tokens"), cached)))
         answer = Answer(
             question=request.question.id,
             sample=request.sample,

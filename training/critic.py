@@ -240,7 +240,7 @@ class Packed:
     asked: torch.Tensor
 
 
-class Judge:
+class LocalJudge:
     """A model that is asked for verdicts in process, as the gateway asks it through vLLM."""
 
     def __init__(self, base: Path | str, adapter: Path | None = None) -> None:
@@ -333,7 +333,7 @@ def train(
     """Writes `out/adapter`, the best by AUC on `dev`, and `out/metrics.jsonl`, a row a step. Returns that AUC."""
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    judge = Judge(base)
+    judge = LocalJudge(base)
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
@@ -370,7 +370,7 @@ def train(
 
 
 def _step(
-    judge: Judge, batch: Sequence[Case], optimiser: Any, weights: Sequence[Any], settings: CriticTraining
+    judge: LocalJudge, batch: Sequence[Case], optimiser: Any, weights: Sequence[Any], settings: CriticTraining
 ) -> float:
     """One update. Returns the mean loss."""
     judge.model.train()
@@ -456,7 +456,7 @@ def trial(
     out: Path,
 ) -> Trial:
     """Trains with each of the settings `tried`, chooses on development questions, measures the chosen one on the claims
-    once, and writes `out/trial.json`."""
+    once, and writes `out/trial.json`. The first of the settings says which questions are for development."""
     claims = read_claims(labelled_claims)
     first = next(iter(tried.values()))
     train_on, for_dev = split(list(from_kqa(answered)), [case.question for case in claims], first.dev_share, encoder)
@@ -471,7 +471,7 @@ def trial(
     ]
     reached = {name: train(base, sources, dev, settings, out / name) for name, settings in tried.items()}
     chosen = max(reached, key=lambda name: reached[name])
-    systems = {"base": Judge(base), "adapter": Judge(base, out / chosen / "adapter")}
+    systems = {"base": LocalJudge(base), "adapter": LocalJudge(base, out / chosen / "adapter")}
     scores: dict[str, dict[str, list[float]]] = {}
     for name, judged in (("dev", dev), ("claims", claims)):
         scores[name] = {system: judge.log_odds(judged) for system, judge in systems.items()}

@@ -140,9 +140,8 @@ async def evaluate(
                 seed=settings.seed, jobs=settings.jobs, progress=progress, pace=pace,
             )  # fmt: skip
             asked.append(_asked(system, served, answers, len(rubrics) * system.samples))
-            for arm, said in replies(system, answers).items():
-                step = Judging(arm, instrument, scorer, {r.question.id: r for r in rubrics}, settings, progress, pace)
-                measured.append(await step.measure(said, folder, requests=_requests(system, settings)))
+            judging = Judging(instrument, scorer, {r.question.id: r for r in rubrics}, settings, progress, pace)
+            measured += await judging.measure(system, replies(system, answers), folder)
     manifest = Manifest(
         date=now().isoformat(timespec="seconds"), data=settings.data.name, data_sha256=file_hash,
         questions=len(rubrics), instrument=instrument, trusted=trusted,
@@ -178,11 +177,14 @@ def load_evaluation(folder: Path) -> Evaluation:
 
 
 class Judging:
-    """The second step, of one system: a row of verdicts for each answer that says something."""
+    """The second step: a row of verdicts for each different text that says something.
+
+    A text is judged once, be it draft, delivered or both, so that a judge that wavers makes no difference where there is
+    none.
+    """
 
     def __init__(
         self,
-        system: str,
         instrument: Instrument,
         scorer: Scorer,
         rubrics: Mapping[str, Rubric],
@@ -190,49 +192,57 @@ class Judging:
         progress: IO[str] | None,
         pace: Pace,
     ) -> None:
-        self._system, self._instrument, self._scorer, self._rubrics = system, instrument, scorer, rubrics
+        self._instrument, self._scorer, self._rubrics = instrument, scorer, rubrics
         self._settings, self._progress, self._pace = settings, progress, pace
 
-    async def measure(self, said: Sequence[Reply], folder: Path, *, requests: str) -> Measured:
-        """Every answer as an example. Those whose verdicts could not be had stay in, without a score."""
+    async def measure(self, system: System, said: Mapping[str, Sequence[Reply]], folder: Path) -> list[Measured]:
+        """Each arm's answers as examples. Those whose verdicts could not be had stay in, without a score."""
+        texts = {text_key(r): r for arm in said.values() for r in arm if r.text is not None and not says_nothing(r)}
         rows = await run_jobs(
-            [reply for reply in said if reply.text is not None and not says_nothing(reply)],
-            self._judge, key=self._key, out=folder / f"verdicts-{self._system}.jsonl", settings=self._settings.jobs,
-            label=f"verdicts on {self._system}", progress=self._progress, pace=self._pace,
+            list(texts.values()), self._judge, key=self._key, out=folder / f"verdicts-{system.name}.jsonl",
+            settings=self._settings.jobs, label=f"verdicts on {system.name}", progress=self._progress, pace=self._pace,
         )  # fmt: skip
-        found = {(row["question"], row["sample"]): Verdicts.model_validate(row) for row in rows}
-        least = self._settings.least_decided
-        return Measured(
-            system=self._system,
-            requests=requests,
-            instrument=self._instrument,
-            rubrics=_fingerprint([r.model_dump(mode="json") for r in self._rubrics.values()]),
-            least_decided=least,
-            examples=tuple(
-                example(self._rubrics[r.question], r, found.get((r.question, r.sample)), least) for r in said
-            ),
-        )
+        found = {verdicts.text: verdicts for verdicts in map(Verdicts.model_validate, rows)}
+        rubrics, least = self._rubrics, self._settings.least_decided
+        fixed = {
+            "requests": _requests(system, self._settings), "instrument": self._instrument, "least_decided": least,
+            "rubrics": _fingerprint([rubric.model_dump(mode="json") for rubric in rubrics.values()]),
+        }  # fmt: skip
+        return [
+            Measured(
+                system=arm,
+                examples=tuple(example(rubrics[r.question], r, found.get(text_key(r)), least) for r in arm_said),
+                **fixed,
+            )
+            for arm, arm_said in said.items()
+        ]
 
     def _key(self, reply: Reply) -> str:
         """Changes with whatever may change a verdict."""
         rubric = self._rubrics[reply.question]
         criteria = [c.model_dump(mode="json", exclude={"tags"}) for c in rubric.criteria]
         turns = [turn.model_dump() for turn in rubric.question.messages]
-        return _fingerprint([self._instrument.model_dump(), turns, criteria, reply.sample, reply.text])
+        return _fingerprint([self._instrument.model_dump(), turns, criteria, text_key(reply)])
 
     async def _judge(self, reply: Reply) -> Done:
         assert reply.text is not None
         rubric = self._rubrics[reply.question]
         watched = rubric.model_copy(update={"criteria": (*rubric.criteria, *_BLOCKING)})
         scored = await self._scorer.score(watched, reply.text)
-        blocking = {
-            judged.criterion.id.removeprefix(_RULE): judged.label
-            for judged in scored.judged[len(rubric.criteria) :]
-            if judged.label in ("met", "unmet")
+        judged, rules = scored.judged[: len(rubric.criteria)], scored.judged[len(rubric.criteria) :]
+        row = {
+            "text": text_key(reply),
+            "criteria": [Outcome.of(each).model_dump() for each in judged],
+            "blocking": {
+                each.criterion.id.removeprefix(_RULE): each.label for each in rules if each.label in ("met", "unmet")
+            },
         }
-        criteria = [Outcome.of(judged).model_dump() for judged in scored.judged[: len(rubric.criteria)]]
-        row = {"question": reply.question, "sample": reply.sample, "criteria": criteria, "blocking": blocking}
         return Done(row, scored.usage)
+
+
+def text_key(reply: Reply) -> str:
+    """The same for the same text in answer to the same question."""
+    return _fingerprint([reply.question, reply.text])
 
 
 # --- what it rests on -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any, get_args
 
 import orjson
@@ -23,7 +24,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, GRPOTrainer
 
 from training.data import Rubric, write_json
@@ -118,12 +120,17 @@ def merged(model: torch.nn.Module) -> Iterator[None]:
 
 
 class Recorder(TrainerCallback):
-    """A row a step in metrics.jsonl, and the mark on each checkpoint that was written to the end."""
+    """A row a step in metrics.jsonl and a line for whoever watches, and the mark on each checkpoint that was written to
+    the end."""
 
-    def __init__(self, run: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run: Path, tell: Callable[[str], None] = lambda line: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._file = run / METRICS
+        self._tell = tell
         self._clock = clock
         self._last = clock()
+        self._seconds: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not state.is_world_process_zero or not logs or "reward" not in logs:
@@ -131,7 +138,12 @@ class Recorder(TrainerCallback):
         now, told = self._clock(), {k: v for k, v in logs.items() if isinstance(v, int | float)}
         with self._file.open("ab") as rows:
             rows.write(orjson.dumps({"step": state.global_step, "seconds": round(now - self._last, 2), **told}) + b"\n")
+        self._seconds.append(now - self._last)
         self._last = now
+        left = (state.max_steps - state.global_step) * fmean(self._seconds[-10:]) / 60
+        shown = {"reward": "reward", "completions/mean_length": "tokens", "kl": "KL", "missing": "missing"}
+        values = ", ".join(f"{label} {told[name]:.3g}" for name, label in shown.items() if name in told)
+        self._tell(f"step {state.global_step}/{state.max_steps}: {values}; {left:.0f} min left")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -140,10 +152,16 @@ class Recorder(TrainerCallback):
 
 
 def train(
-    profile: Profile, model: Path | str, rubrics: Sequence[Rubric], make: Callable[[], Awaitable[Reward]], run: Path
+    profile: Profile,
+    model: Path | str,
+    rubrics: Sequence[Rubric],
+    make: Callable[[], Awaitable[Reward]],
+    run: Path,
+    tell: Callable[[str], None],
 ) -> PartialState:
-    """Trains on `rubrics`, writes `run/model`, and says which process this is. A run that was begun with something else is refused (DataError)."""
+    """Trains on `rubrics`, writes `run/model`, and says which process this is; `tell` gets a line a step. A run that was begun with something else is refused (DataError)."""
     quiet()
+    disable_progress_bar()
     settings = profile.grpo
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -160,8 +178,9 @@ def train(
         train_dataset=Dataset.from_list([_row(i, rubric) for i, rubric in enumerate(rows)]),
         processing_class=tokenizer,
         peft_config=_lora(profile),
-        callbacks=[Recorder(run)],
+        callbacks=[Recorder(run, tell)],
     )
+    trainer.remove_callback(PrinterCallback)  # it would print every metric of every step
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     trainer.save_model(str(run / MODEL))
     return PartialState()
@@ -255,7 +274,7 @@ def arguments(profile: Profile, run: Path) -> GRPOConfig:
         log_completions=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
-        disable_tqdm=False,
+        disable_tqdm=True,
         **vllm,
     )
 

@@ -40,10 +40,10 @@ class Outcome(Frozen):
 
 
 class Verdicts(Frozen):
-    """What was said of one answer: an outcome for each criterion, and what those blocking rules said that could tell."""
+    """What was said of one text (a hash of it and its question): an outcome for each criterion, and what those blocking
+    rules said that could tell."""
 
-    question: str
-    sample: int
+    text: str
     criteria: tuple[Outcome, ...]
     blocking: dict[str, Literal["met", "unmet"]]
 

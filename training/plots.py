@@ -18,7 +18,7 @@ from training.stats import Interval
 
 _COLOURS, _MARKS = ("#1f5fa8", "#c2571a", "#2f7d4f", "#7a3f98"), ("o", "s", "^", "D")  # told apart by the colour-blind
 _GREY = "#8a8a8a"
-_MOST = 40  # rows of a plot; the tables have them all
+_MOST = 40  # rows of a plot
 _DPI = 120
 
 
@@ -32,9 +32,10 @@ class Plot:
 
 def scores(name: str, title: str, by_system: Mapping[str, Mapping[str, Interval]], *, span: str) -> Plot | None:
     """A row for each label, a mark with its interval for each system. None where there is nothing to draw."""
-    labels = list(dict.fromkeys(label for found in by_system.values() for label in found))[:_MOST]
+    labels = list(dict.fromkeys(label for found in by_system.values() for label in found))
     if not labels:
         return None
+    title, labels = _first(title, labels)
     figure, axes = _rows(labels)
     for number, (system, found) in enumerate(by_system.items()):
         offset = (number - (len(by_system) - 1) / 2) * 0.25
@@ -52,9 +53,10 @@ def scores(name: str, title: str, by_system: Mapping[str, Mapping[str, Interval]
 
 def differences(name: str, title: str, changes: Mapping[str, Change], *, before: str, after: str) -> Plot | None:
     """Paired differences with their intervals around zero."""
-    labels = list(changes)[:_MOST]
+    labels = [label for label, change in changes.items() if change.difference.value is not None]
     if not labels:
         return None
+    title, labels = _first(title, labels)
     figure, axes = _rows(labels)
     _marks(axes, [(row, changes[label].difference) for row, label in enumerate(labels)], 0, None)
     axes.axvline(0, color=_GREY, linewidth=1)
@@ -65,9 +67,10 @@ def differences(name: str, title: str, changes: Mapping[str, Change], *, before:
 
 def rates(name: str, title: str, changes: Mapping[str, Change], *, before: str, after: str) -> Plot | None:
     """Rates of both systems on one line a criterion, largest change first."""
-    ordered = sorted(changes, key=lambda label: -abs(changes[label].difference.value or 0.0))[:_MOST]
+    ordered = sorted(changes, key=lambda label: -abs(changes[label].difference.value or 0.0))
     if not ordered:
         return None
+    title, ordered = _first(title, ordered)
     figure, axes = _rows(ordered)
     for row, label in enumerate(ordered):
         one, other = changes[label].before.value, changes[label].after.value
@@ -75,7 +78,10 @@ def rates(name: str, title: str, changes: Mapping[str, Change], *, before: str, 
             axes.plot([one, other], [row, row], color=_GREY, linewidth=1.5, zorder=1)
             for number, value in enumerate((one, other)):
                 told = (before, after)[number] if row == 0 else None
-                axes.plot(value, row, _MARKS[number], color=_COLOURS[number], label=told, zorder=2)
+                axes.plot(
+                    value, row, _MARKS[number], color=_COLOURS[number], label=told, zorder=2,
+                    markersize=(9, 6)[number], fillstyle=("none", "full")[number],  # so that equal ones are both seen
+                )  # fmt: skip
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("share of answers that meet it")
     _legend(axes)
@@ -107,6 +113,12 @@ def score_by_length(measured: Sequence[Measured]) -> Plot | None:
     return Plot("length", title, f"{title}, one dot an answer. {'; '.join(told)}.", _png(figure))
 
 
+def _first(title: str, labels: list[str]) -> tuple[str, list[str]]:
+    """As many rows as a plot can hold, and a title that says so; the tables have them all."""
+    cut = len(labels) > _MOST
+    return (f"{title} (the first {_MOST} of {len(labels)})" if cut else title), labels[:_MOST]
+
+
 def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 1.2 + 0.34 * len(labels)), layout="constrained")
     axes = figure.subplots()
@@ -134,7 +146,7 @@ def _marks(axes: Axes, drawn: Sequence[tuple[float, Interval]], number: int, lab
 
 def _legend(axes: Axes) -> None:
     if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # over no mark
 
 
 def _number(interval: Interval, *, sign: bool = False) -> str:

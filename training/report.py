@@ -78,6 +78,7 @@ def write_report(result: Evaluation, folder: Path) -> tuple[Path, Path]:
     )  # fmt: skip
     environment.filters["base64"] = lambda raw: base64.b64encode(raw).decode()
     environment.filters["cell"] = _markdown_cell
+    environment.filters["prose"] = lambda text: text.replace("<", "&lt;").replace("](", r"]\(")
     for section in report.sections:
         for plot in section.plots:
             write_atomically(folder / "plots" / f"{plot.name}.png", plot.png)

@@ -367,7 +367,10 @@ async def test_the_gateway_reads_its_verdicts_by_the_threshold_of_the_record(tmp
 
 
 async def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    pairs = [pair("met", f"p=0.{i}", i) for i in range(1, 9)] + [pair("unmet", "fail", i) for i in range(1, 4)]
+    """What the server failed to give is asked for again; a reply without a label is a reply."""
+    pairs = [pair("met", f"p=0.{i}" if i < 8 else "mumble", i) for i in range(1, 9)] + [
+        pair("unmet", "fail", i) for i in range(1, 4)
+    ]
     async with Judging() as upstream:
         settings = settings_of(tmp_path, upstream.url, pairs, jobs=JobSettings(attempts=1, most_failed=0.1))
         with pytest.raises(JobsFailed):
@@ -377,7 +380,8 @@ async def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         report = await agreement(settings, tools(), tmp_path / "run", progress=None)
         assert len(upstream.verdicts) == 11 + 3
         assert all(" fail" in body["messages"][1]["content"] for body in upstream.verdicts[11:])
-    assert report.sets["pairs"].told["unmet"]["unknown"] == 3
+    told = report.sets["pairs"].told
+    assert (told["met"]["unknown"], told["unmet"]["unknown"]) == (1, 3)
 
 
 async def test_a_journal_never_gives_one_judge_the_verdicts_of_another(tmp_path: Path) -> None:
@@ -577,6 +581,12 @@ async def test_one_set_alone_lets_nothing_decide(tmp_path: Path, only: str) -> N
     assert trust_record(report, LAX).critic == "advise"
     if only == "claims":
         assert (report.threshold, report.halves) == (0.5, None)
+
+
+async def test_as_in_the_gateway_the_threshold_itself_is_met(tmp_path: Path) -> None:
+    claims = [claim("Entailment", "p=0.5", 0), claim("Neutral", "p=0.5", 1), claim("Neutral", "p=0.499", 2)]
+    told = (await measured(tmp_path, claims=claims)).sets["claims"].told
+    assert (told["met"]["met"], told["unmet"]["met"], told["unmet"]["unmet"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("named", ["claims", "claims.csv", "digest"])

@@ -77,6 +77,18 @@ async def test_the_key_comes_from_its_file(out: Path) -> None:
     assert {request.headers["authorization"] for request in upstream.asked} == {"Bearer sesame"}
 
 
+async def test_what_was_spent_is_on_record_cache_and_all(out: Path) -> None:
+    bare = completion("Rest.") | {"usage": None}
+    async with FaultyUpstream(answers(completion("Rest.")), answers(bare)) as upstream:
+        found = await asked(upstream.url, out, samples=2, jobs=JobSettings(in_flight=1))
+    spent = [row["usage"] for row in read_json_lines(beside(out, ".spent.jsonl"))]
+    assert spent == [
+        {"prompt_tokens": 7, "completion_tokens": 3, "cached_tokens": 4},
+        {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0},
+    ]
+    assert [answer.tokens for answer in found] == [3, 0]
+
+
 async def test_a_thought_is_no_part_of_the_answer(out: Path) -> None:
     async with FaultyUpstream(answers(completion("<think>Hm.</think>Rest."))) as upstream:
         (found,) = await asked(upstream.url, out)

@@ -25,7 +25,7 @@ from training.critic import (
     Case,
     Claim,
     CriticTraining,
-    Judge,
+    LocalJudge,
     Source,
     Trial,
     cases,
@@ -102,9 +102,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judge(toy: Path) -> Judge:
+def judge(toy: Path) -> LocalJudge:
     """In float32, so that packed and single prompts may be compared closely."""
-    made = Judge(toy)
+    made = LocalJudge(toy)
     made.model.float()
     return made
 
@@ -261,7 +261,7 @@ def test_what_prompts_share_is_packed_once() -> None:
 CASE = Case(question(), "Tea is warm. It may calm.", tuple(Claim(f"Tea is {what}", said) for what, said in (("warm", True), ("cold", False), ("a very old kind of drink", False))), "half")  # fmt: skip
 
 
-def test_packed_verdicts_are_those_of_single_prompts(judge: Judge) -> None:
+def test_packed_verdicts_are_those_of_single_prompts(judge: LocalJudge) -> None:
     packed = judge.log_odds([CASE])
     yes, no = label_tokens(judge.tokenizer)
     for claim, odds in zip(CASE.claims, packed, strict=True):
@@ -284,14 +284,14 @@ def _read(top: list[dict[str, object]]) -> tuple[str, float | None]:
     return read_label(told, min_mass=0.0, threshold=0.5)
 
 
-def test_the_prompt_is_the_gateways(judge: Judge) -> None:
+def test_the_prompt_is_the_gateways(judge: LocalJudge) -> None:
     text = judge.tokenizer.decode(judge.prompt(CASE, CASE.claims[0]))
     assert "Does tea help?" in text
     assert text.index("Tea is warm. It may calm.") < text.index(f"Requirement: {ASKED}Tea is warm\n")
     assert text.endswith("<|im_start|>assistant\n")
 
 
-def test_label_tokens_are_what_the_gateway_reads(judge: Judge) -> None:
+def test_label_tokens_are_what_the_gateway_reads(judge: LocalJudge) -> None:
     yes, no = ([judge.tokenizer.decode([i]) for i in ids] for ids in label_tokens(judge.tokenizer))
     assert {"yes", " yes", "Yes", " Yes"} <= set(yes)
     assert {"no", " no", "No", " No"} <= set(no)
@@ -310,7 +310,7 @@ def test_a_tokenizer_without_labels_is_refused() -> None:
         label_tokens(Digits())
 
 
-def test_the_loss_is_that_of_the_right_label(judge: Judge) -> None:
+def test_the_loss_is_that_of_the_right_label(judge: LocalJudge) -> None:
     mass = judge.label_mass(CASE).exp().detach()
     assert judge.loss(CASE).item() == pytest.approx(
         -sum(math.log(float(mass[i, 0 if claim.said else 1])) for i, claim in enumerate(CASE.claims)) / 3, rel=1e-4
@@ -335,7 +335,7 @@ def test_training_learns_what_it_is_shown_and_is_the_same_again(
     first, again = (load_file(run / "adapter" / "adapter_model.safetensors") for run in runs)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(tensor.abs().sum() > 0 for name, tensor in first.items() if "lora_B" in name)
-    assert Judge(toy, runs[0] / "adapter").log_odds(dev) != Judge(toy).log_odds(dev)
+    assert LocalJudge(toy, runs[0] / "adapter").log_odds(dev) != LocalJudge(toy).log_odds(dev)
 
 
 def test_training_ends_when_nothing_gets_better(toy: Path, sources: list[Source], tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_weights_are_put_back_when_a_rollout_fails() -> None:
 class State:
     global_step: int
     is_world_process_zero: bool = True
+    max_steps: int = 4
 
 
 @dataclass
@@ -181,13 +182,15 @@ class Arguments:
 
 def test_a_row_a_step_and_a_mark_on_whole_checkpoints(tmp_path: Path) -> None:
     ticks = iter([0.0, 2.5, 4.0])
-    recorder = Recorder(tmp_path, clock=lambda: next(ticks))
+    lines: list[str] = []
+    recorder = Recorder(tmp_path, lines.append, clock=lambda: next(ticks))
     recorder.on_log(None, State(1), None, {"reward": 0.5, "kl": None, "note": "text"})
     recorder.on_log(None, State(2), None, {"reward": 0.7})
     recorder.on_log(None, State(2), None, {"train_runtime": 9.0})
     recorder.on_log(None, State(3, is_world_process_zero=False), None, {"reward": 0.1})
     rows = [orjson.loads(line) for line in (tmp_path / "metrics.jsonl").read_bytes().splitlines()]
     assert rows == [{"step": 1, "seconds": 2.5, "reward": 0.5}, {"step": 2, "seconds": 1.5, "reward": 0.7}]
+    assert lines == ["step 1/4: reward 0.5; 0 min left", "step 2/4: reward 0.7; 0 min left"]
     (tmp_path / "checkpoint-2").mkdir()
     recorder.on_save(Arguments(str(tmp_path)), State(2), None)
     assert (tmp_path / "checkpoint-2" / COMPLETE).is_file()

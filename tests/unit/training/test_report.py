@@ -111,13 +111,18 @@ def test_every_report_says_first_that_its_scores_are_one_judges() -> None:
         ({"instrument": TOOL.model_copy(update={"judge": "rules", "style": "rules"})}, "Rules alone decided"),
     ],
 )
-def test_a_caution_is_given_where_it_is_due(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_a_caution_is_given_where_it_is_due(change: dict[str, Any], said: str) -> None:
     (_, told) = cautions(manifest(**change))
     assert said in told
-    for file in write_report(evaluation(**change), tmp_path):
+
+
+def test_cautions_come_before_any_figure(tmp_path: Path) -> None:
+    result = evaluation(trusted=False, judges_itself=("gw",), questions=5, demonstration=True)
+    assert len(cautions(result.manifest)) == 5
+    for file in write_report(result, tmp_path):
         text = file.read_text()
-        assert told in text
-        assert text.index(told) < text.index("gw-delivered")
+        for told in cautions(result.manifest):
+            assert text.index(told) < text.index("gw-delivered")
 
 
 # --- the two forms ------------------------------------------------------------------------------------------------
@@ -222,7 +227,7 @@ def test_alternative_texts_tell_the_figures() -> None:
     by_tag = {s.system: s.by_tag for s in result.summaries}
     told = scores("t", "By tag", by_tag, span="score")
     assert told is not None
-    assert "gw-draft: axis:accuracy 0.32" in told.alt
+    assert "gw-draft: axis:accuracy 0.33, kind:x|y 0.39" in told.alt
     changes = result.comparisons[0].by_tag
     told = differences("d", "Differences", changes, before="gw-draft", after="gw-delivered")
     assert told is not None
@@ -233,6 +238,15 @@ def test_alternative_texts_tell_the_figures() -> None:
     told = score_by_length(result.measured)
     assert told is not None
     assert "gw-draft: 40 answers of 100 to 373 characters" in told.alt
+
+
+def test_a_plot_that_cannot_hold_all_says_so() -> None:
+    one = evaluation().summaries[0].overall
+    told = scores("t", "By tag", {"s": {f"tag{i}": one for i in range(50)}}, span="score")
+    assert told is not None
+    assert told.title == "By tag (the first 40 of 50)"
+    assert "tag39 " in told.alt
+    assert "tag40 " not in told.alt
 
 
 def test_nothing_to_draw_is_no_plot() -> None:

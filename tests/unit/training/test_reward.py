@@ -166,7 +166,9 @@ async def test_length_costs_near_the_limit() -> None:
 async def test_shortness_costs_unless_it_was_asked_for() -> None:
     guards = GUARDS.model_copy(update={"few_words": 32, "few_penalty": 0.4})
     assert len(ANSWER.split()) == 16
-    assert await reward(ANSWER, guards=guards) == (pytest.approx(0.8), ("short",))
+    value, found = await reward(ANSWER, guards=guards)
+    assert value == pytest.approx(0.8)
+    assert found == ("short",)
     assert await reward(ANSWER, guards=guards.model_copy(update={"few_words": 16})) == (1.0, ())
     brief = Rubric(
         question=question("What are the signs of hay fever? Answer in two sentences."),
