@@ -21,7 +21,7 @@ from service.stages.critique import Critic, gives_logprobs
 from service.stages.retrieve import Retriever
 from training.errors import DataError, JudgeUnavailable
 from training.profile import JudgeSettings, Profile
-from training.reward import PROMPTS, Judge, Reward, Scorer
+from training.reward import PROMPTS, Judge, JudgeLike, Reward, Scorer
 
 _EMBED_S = 300.0  # a batch of training waits for its vectors; only a dead encoder takes so long
 
@@ -49,7 +49,7 @@ class Tools:
         """Must be called inside a running event loop, as must all below."""
         return Retriever(self.index.library, self.index, Embedder(self.encoder), _EMBED_S)
 
-    def scorer(self, judge: Judge | None = None) -> Scorer:
+    def scorer(self, judge: JudgeLike | None = None) -> Scorer:
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")
         return Scorer(self.retriever(), self.flags, worker, judge)
 

@@ -68,6 +68,7 @@ class CriticTraining(Frozen):
     evaluate_every: int = Field(25, ge=1)
     patience: int = Field(4, ge=1)
     dev_share: float = Field(0.2, gt=0, lt=1)
+    threads: int | None = Field(None, ge=1)
 
 
 # --- what is taught ---------------------------------------------------------------------------------------------
@@ -331,6 +332,10 @@ def train(
     base: Path | str, sources: Sequence[Source], dev: Sequence[Case], settings: CriticTraining, out: Path
 ) -> float:
     """Writes `out/adapter`, the best by AUC on `dev`, and `out/metrics.jsonl`, a row a step. Returns that AUC."""
+    if len(set(said_of(dev))) < 2:
+        raise DataError("development needs claims that are said and claims that are not")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     judge = LocalJudge(base)

@@ -83,9 +83,11 @@ class Criterion(Frozen):
 
     @property
     def name(self) -> str:
-        """What rates are kept by: the principle, or a human rubric's axis, since its single criteria occur once."""
+        """What rates are kept by: the principle, or a human rubric's axis, since its single criteria occur once. Faults
+        are apart: of them, a low rate is the good one."""
         axes = (tag.removeprefix("axis:") for tag in self.tags if tag.startswith("axis:"))
-        return self.principle or next(axes, None) or ("fault" if self.points < 0 else "other")
+        name = self.principle or next(axes, "other")
+        return name if self.points > 0 else f"{name} (fault)"
 
 
 class Rubric(Frozen):

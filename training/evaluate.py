@@ -145,7 +145,7 @@ async def evaluate(
     manifest = Manifest(
         date=now().isoformat(timespec="seconds"), data=settings.data.name, data_sha256=file_hash,
         questions=len(rubrics), instrument=instrument, trusted=trusted,
-        judges_itself=tuple(a.name for a in asked if a.root == instrument.judge), demonstration=settings.demonstration,
+        judges_itself=tuple(a.name for a in asked if _same_model(a, instrument)), demonstration=settings.demonstration,
         least_decided=settings.least_decided, seed=settings.seed, resamples=settings.resamples, systems=tuple(asked),
     )  # fmt: skip
     result = figures(manifest, measured, settings.pairs)
@@ -254,6 +254,11 @@ def _asked(system: System, served: Served, answers: Sequence[Answer], wanted: in
         name=system.name, model=served.id, root=served.root, params=system.params, samples=system.samples, take=system.take,
         revision=system.revision, fingerprints=tuple(sorted(prints)), answers=len(answers), failed=wanted - len(answers),
     )  # fmt: skip
+
+
+def _same_model(asked: Asked, instrument: Instrument) -> bool:
+    """By the last part of the names: a gateway tells a model's name, not the folder that it came from."""
+    return Path(instrument.judge).name in (Path(asked.model).name, Path(asked.root).name)
 
 
 def _requests(system: System, settings: EvaluationSettings) -> str:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,7 +30,7 @@ from training.data import Criterion, Question
 from training.errors import JudgeUnavailable
 from training.jobs import Pace
 from training.profile import JudgeSettings
-from training.reward import PROMPTS, Judge, Judged, Scorer
+from training.reward import PROMPTS, Judged, Scorer
 
 _REAL = Pace()
 _ATTEMPTS = 6  # of one call, over about a minute: a rate limit or a restart passes
@@ -74,8 +74,7 @@ async def opened(
         try:
             grader = Grader(Patient(llm, pace), await _model(llm, settings), settings)
             params = {"replies": settings.replies, **settings.params}
-            scorer = tools.scorer(cast("Judge", grader))  # all that a scorer wants of a judge is its `ask`
-            yield scorer, Instrument(
+            yield tools.scorer(grader), Instrument(
                 judge=grader.model.root, style="json", prompts=grader.prompts.version, params=params, **versions
             )  # fmt: skip
         finally:

@@ -152,14 +152,6 @@ def says_nothing(reply: Reply) -> bool:
     return reply.withheld is not None or (reply.text is not None and not reply.text.strip())
 
 
-def criterion_name(criterion: Criterion) -> str:
-    """What rates are kept by: the principle, or a human rubric's axis; single criteria of human rubrics occur once.
-    Criteria with negative points are apart: of them, a low rate is the good one."""
-    axes = (tag.removeprefix("axis:") for tag in criterion.tags if tag.startswith("axis:"))
-    name = criterion.principle or next(axes, "other")
-    return name if criterion.points > 0 else f"{name} (fault)"
-
-
 def _by_tag(rubric: Rubric) -> dict[str, list[Criterion]]:
     found: dict[str, list[Criterion]] = {}
     for criterion in rubric.criteria:
@@ -178,9 +170,8 @@ def _rates(criteria: Iterable[Criterion], labels: Mapping[str, Label]) -> dict[s
     met, judged = Counter[str](), Counter[str]()
     for criterion in criteria:
         if labels[criterion.id] in ("met", "unmet"):
-            name = criterion_name(criterion)
-            judged[name] += 1
-            met[name] += labels[criterion.id] == "met"
+            judged[criterion.name] += 1
+            met[criterion.name] += labels[criterion.id] == "met"
     return {name: met[name] / judged[name] for name in sorted(judged)}
 
 

@@ -109,7 +109,7 @@ def report_of(result: Evaluation) -> Report:
 
 def cautions(manifest: Manifest) -> list[str]:
     """What a reader must know before any figure. The first stands in every report."""
-    judge = manifest.instrument.judge
+    judge = _model(manifest.instrument.judge)
     told = [f"These scores hold for the judge {judge} alone: those of another judge cannot be compared with them."]
     if manifest.instrument.style == "rules":
         told.append("Rules alone decided: whatever they cannot tell is in no score.")
@@ -136,7 +136,7 @@ def cautions(manifest: Manifest) -> list[str]:
 def _measured(manifest: Manifest) -> Section:
     tool = manifest.instrument
     facts = [
-        ("judge", tool.judge),
+        ("judge", _model(tool.judge)),
         ("how it judges", _STYLES[tool.style]),
         ("its settings", _pairs_of(tool.params)),
         ("prompts", tool.prompts[:16] or "–"),
@@ -149,7 +149,15 @@ def _measured(manifest: Manifest) -> Section:
         ("date", manifest.date),
     ]
     systems = [
-        [s.name, s.root, s.take.replace("_", " "), _pairs_of(s.params), str(s.samples), str(s.answers), str(s.failed)]
+        [
+            s.name,
+            _model(s.root),
+            s.take.replace("_", " "),
+            _pairs_of(s.params),
+            str(s.samples),
+            str(s.answers),
+            str(s.failed),
+        ]
         for s in manifest.systems
     ]
     head = ("system", "model", "what is taken", "settings", "samples", "answers", "failed")
@@ -296,6 +304,11 @@ def _spread(quantiles: Quantiles | None) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()) or "–"
+
+
+def _model(name: str) -> str:
+    """A model's name; of one that was served from a folder, the folder's own, for where it lies is nobody's business."""
+    return Path(name).name if name.startswith("/") else name
 
 
 def _pairs_of(params: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -67,6 +67,12 @@ class Scored:
         return sum(not j.missing for j in wanted) / len(wanted) if wanted else 0.0
 
 
+class JudgeLike(Protocol):
+    """Whatever gives a verdict on one criterion, and says what it cost."""
+
+    async def ask(self, question: Question, text: str, criterion: Criterion) -> tuple[Judged, Usage]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """The model that judges what rules cannot. Its prompts are the gateway's, but for faults (negative points)."""
@@ -90,7 +96,7 @@ class Judge:
 class Scorer:
     """Judges texts against rubrics. Without a judge rules decide alone, and a rule that abstains decides nothing."""
 
-    def __init__(self, retriever: Retriever, flags: RedFlags, worker: Executor, judge: Judge | None = None) -> None:
+    def __init__(self, retriever: Retriever, flags: RedFlags, worker: Executor, judge: JudgeLike | None = None) -> None:
         self._retriever = retriever
         self._flags = flags
         self._worker = worker

@@ -690,9 +690,22 @@ def test_the_same_report_is_written_the_same(tmp_path: Path, perfect: Report) ->
 def test_a_model_name_cannot_reach_into_the_page(tmp_path: Path, perfect: Report) -> None:
     report = perfect.model_copy(update={"model": "a|<b>", "served_as": "<script>x</script>"})
     write_report(report, tmp_path / "out")
-    html = (tmp_path / "out/agreement.html").read_text()
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
+    assert "a|&lt;b" in (tmp_path / "out/agreement.md").read_text()
+    for kind in ("md", "html"):
+        page = (tmp_path / f"out/agreement.{kind}").read_text()
+        assert "<script>" not in page
+        assert "<b>" not in page
+        assert "&lt;script" in page
+
+
+def test_where_a_model_lies_is_not_told(tmp_path: Path, perfect: Report) -> None:
+    write_report(
+        perfect.model_copy(update={"model": "/srv/somewhere/critic", "served_as": "/srv/somewhere/critic"}), tmp_path
+    )
+    for kind in ("md", "html"):
+        page = (tmp_path / f"agreement.{kind}").read_text()
+        assert "critic" in page
+        assert "somewhere" not in page
 
 
 async def test_no_health_text_leaves_the_data(

@@ -344,6 +344,11 @@ def test_training_ends_when_nothing_gets_better(toy: Path, sources: list[Source]
     assert len((tmp_path / "metrics.jsonl").read_bytes().splitlines()) == 3
 
 
+def test_development_that_cannot_choose_is_refused(toy: Path, sources: list[Source], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="said and claims that are not"):
+        train(toy, sources, [Case(question(), "Tea.", (Claim("Tea", True),), "half")], SMALL, tmp_path)
+
+
 # --- what came of it --------------------------------------------------------------------------------------------
 
 

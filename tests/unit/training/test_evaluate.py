@@ -401,6 +401,17 @@ def test_arms_and_systems_do_not_share_a_name() -> None:
         EvaluationSettings(data=Path("d"), systems=two)
 
 
+async def test_a_judge_of_its_own_answers_is_known_behind_a_gateway_too(run: Run) -> None:
+    async with Model(says, met, name="m-8b") as judge, Model(says, met, name="m-8b") as gateway:
+        gateway.models = [dict[str, object](id="m-8b")]  # no root
+        result = await run(System(name="gw", url=gateway.url), judge=judge)
+        other = Model(says, met, name="other")
+        async with other:
+            apart = await run(System(name="gw2", url=other.url), judge=judge)
+    assert result.manifest.judges_itself == ("gw",)
+    assert apart.manifest.judges_itself == ()
+
+
 # --- trust --------------------------------------------------------------------------------------------------------
 
 

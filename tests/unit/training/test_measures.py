@@ -24,7 +24,6 @@ from training.measures import (
     Verdicts,
     conclude,
     concluded,
-    criterion_name,
     example,
     summarise,
 )
@@ -168,13 +167,13 @@ def test_verdicts_on_another_rubric_are_refused() -> None:
 
 def test_names_that_recur() -> None:
     principled = SPEAKS.model_copy(update={"principle": "see-a-doctor"})
-    assert [criterion_name(c) for c in (principled, *ALL)] == [
+    assert [c.name for c in (principled, *ALL)] == [
         "see-a-doctor",
         "accuracy",
         "completeness",
         "accuracy (fault)",
     ]
-    assert criterion_name(Criterion(id="x", text="y", points=1)) == "other"
+    assert Criterion(id="x", text="y", points=1).name == "other"
 
 
 # --- one system ---------------------------------------------------------------------------------------------------

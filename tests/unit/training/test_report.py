@@ -116,6 +116,16 @@ def test_a_caution_is_given_where_it_is_due(change: dict[str, Any], said: str) -
     assert said in told
 
 
+def test_a_model_from_a_folder_is_named_without_its_path(tmp_path: Path) -> None:
+    systems = tuple(asked.model_copy(update={"root": "/models/aligned/"}) for asked in manifest().systems)
+    result = evaluation(instrument=TOOL.model_copy(update={"judge": "/models/judge-8b"}), systems=systems)
+    assert cautions(result.manifest)[0].startswith("These scores hold for the judge judge-8b alone")
+    for file in write_report(result, tmp_path):
+        text = file.read_text()
+        assert "/models" not in text
+        assert "aligned" in text
+
+
 def test_cautions_come_before_any_figure(tmp_path: Path) -> None:
     result = evaluation(trusted=False, judges_itself=("gw",), questions=5, demonstration=True)
     assert len(cautions(result.manifest)) == 5
