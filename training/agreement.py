@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ Words = NDArray[np.str_]
 
 _TRUTHS: tuple[Truth, ...] = ("met", "unmet", "not_applicable")
 _ENTAILMENT: Mapping[str, Truth] = {"Entailment": "met", "Neutral": "unmet", "Contradiction": "unmet"}
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _PHYSICIANS = ("label_0", "label_1", "label_2")
 
 
@@ -370,9 +372,9 @@ class Measure:
 
 
 class SetReport(Frozen):
-    """One set. `judge`, `similarity` (cosine of statement and answer by the index's encoder) and `always_met` are of the
-    same items; `gain` is the judge's AUC less the similarity's. `physicians`: each of the three against each other one, so
-    against one person's label where the judge is held against the majority's. `told` counts what was told, by label."""
+    """One set. `judge`, `similarity` (see `similarities`) and `always_met` are of the same items; `gain` is the judge's AUC
+    less the similarity's. `physicians`: each of the three against each other one, so against one person's label where the
+    judge is held against the majority's. `told` counts what was told, by label."""
 
     files: Mapping[str, str]
     questions: int
@@ -426,7 +428,7 @@ async def agreement(
         verdicts = await _ask(asked, judge, settings.jobs, folder, progress, pace or Pace())
     finally:
         await judge.critic.llm.close()
-    cosines = {name: await asyncio.to_thread(_cosines, tools.encoder, data.items) for name, data in asked.items()}
+    cosines = {name: await asyncio.to_thread(similarities, tools.encoder, data.items) for name, data in asked.items()}
     samples = {name: _sample(data.items, verdicts[name]) for name, data in asked.items()}
     threshold, halves = settings.judge.threshold, None
     if "pairs" in samples:
@@ -503,13 +505,15 @@ async def _ask(
     return {name: [by_key.get(key(item)) for item in data.items] for name, data in asked.items()}
 
 
-def _cosines(encoder: Encoder, items: Sequence[Item]) -> Floats:
-    texts = {
-        text: i for i, text in enumerate(dict.fromkeys(t for item in items for t in (item.statement, item.answer)))
-    }
-    vectors = encoder.encode(list(texts))
-    rows = [(texts[item.statement], texts[item.answer]) for item in items]
-    return np.array([float(vectors[a] @ vectors[b]) for a, b in rows], dtype=np.float64)
+def similarities(encoder: Encoder, items: Sequence[Item]) -> Floats:
+    """Cosine of each statement and the answer's nearest sentence: a better baseline than the whole answer, whose vector
+    blurs what one sentence says and ends where the encoder stops reading."""
+    sentences = {item.answer: [s for s in _SENTENCE_ENDS.split(item.answer) if s.strip()] for item in items}
+    texts = [*(item.statement for item in items), *(s for found in sentences.values() for s in found)]
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    vectors = encoder.encode(list(place))
+    of_answer = {answer: vectors[[place[s] for s in found]] for answer, found in sentences.items()}
+    return np.array([(of_answer[i.answer] @ vectors[place[i.statement]]).max() for i in items], dtype=np.float64)
 
 
 def _sample(items: Sequence[Item], verdicts: Sequence[Verdict | None]) -> Sample:

@@ -216,7 +216,7 @@ def _sentences(found: SetReport) -> Iterator[str]:
     if gain.value is not None and gain.low is not None:
         if gain.value <= 0:
             yield (
-                "it does not beat sentence similarity: comparing the vectors of requirement and answer, without any "
+                "it does not beat sentence similarity: comparing the vectors of the requirement and of the answer's sentences, without any "
                 f"judge, ranks them as well or better (AUC {_number(found.similarity.auc.value)} against {_number(area.value)})."
             )
         elif gain.low <= 0:

@@ -34,7 +34,7 @@ def export(run: Path, base: Path | str, out: Path, profile: Profile, facts: Mapp
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _weights(trained, base, staging)
+        merge(trained, base, staging)
         describe(run, staging, profile, facts)
         staging.chmod(0o755)
         shutil.rmtree(out, ignore_errors=True)
@@ -52,8 +52,8 @@ def describe(run: Path, out: Path, profile: Profile, facts: Mapping[str, Any]) -
     write_sums(out)
 
 
-def _weights(trained: Path, base: Path | str, out: Path) -> None:
-    """The whole model in bfloat16. Merged in float32, so that small updates are rounded once, with the sum."""
+def merge(trained: Path, base: Path | str, out: Path) -> None:
+    """The whole model with its tokenizer, in bfloat16. An adapter is merged in float32, so that small updates are rounded once, with the sum."""
     if (trained / ADAPTER).is_file():
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False)
         model = PeftModel.from_pretrained(model, trained).merge_and_unload(safe_merge=True)

@@ -51,6 +51,7 @@ from training.agreement import (
     precision,
     ranking,
     recall,
+    similarities,
 )
 from training.agreement_report import TRUST, Conditions, checks, conclusions, measure_judge, trust_record, write_report
 from training.build import Tools
@@ -506,6 +507,17 @@ async def test_the_groups_add_up(tmp_path: Path) -> None:
     }
     assert set(found.groups["language"]) == {"en", "es"}
     assert (found.groups["severity"]["blocking"].n, found.groups["severity"]["minor"].n) == (2, 2)
+
+
+def test_similarity_is_that_of_the_nearest_sentence(tmp_path: Path) -> None:
+    rows = [
+        claim("Entailment", "")
+        | {"claim": "drink enough water", "answer": f"{CANARY}. Rest well! drink enough water\n"},
+        claim("Neutral", "") | {"claim": "drink enough water", "answer": "Rest well! See a doctor。Good luck"},
+    ]
+    near, far = similarities(FakeEncoder(), load_claims(write_claims(tmp_path / "claims.csv", rows)).items)
+    assert near == pytest.approx(1.0)
+    assert far < 0.9
 
 
 async def test_physicians_are_held_against_each_other(tmp_path: Path) -> None:
