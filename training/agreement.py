@@ -39,6 +39,7 @@ from training.jobs import BadReply, Done, JobSettings, Pace, run_jobs
 from training.profile import JudgeSettings
 from training.questions import split_of
 from training.reward import Judge
+from training.rubrics import says
 from training.stats import RESAMPLES, Interval, Rows, auc, cluster_bootstrap
 
 PAIRS = Path(__file__).parent / "pairs"
@@ -146,7 +147,7 @@ def load_claims(file: Path) -> Labelled:
     for number, row in enumerate(_csv_rows(file), 1):
         try:
             claim = row["claim"].strip()
-            criterion = Criterion(id="claim", text=f"The answer says, or clearly implies: {claim}", points=1)
+            criterion = Criterion(id="claim", text=says(claim), points=1)
             item = Item(
                 question=_question(row["Question"], file),
                 answer=row["answer"].strip(),
@@ -492,8 +493,7 @@ async def _ask(
 
     async def work(item: Item) -> Done:
         judged, usage = await judge.ask(item.question, item.answer, item.criterion)
-        # The judge hides the server's failures. Where not a token was spent, there was no reply to read.
-        if judged.missing and not usage.total_tokens:
+        if judged.failed:
             raise BadReply("no_verdict")
         return Done({"id": key(item), "label": judged.label, "p_met": judged.p_met}, usage)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 from pydantic import Field
 
@@ -18,9 +16,8 @@ from service.trust import TrustRecord
 from training.agreement import AgreementSettings, Bin, Figures, Report, SetReport, agreement
 from training.build import Tools
 from training.data import write_atomically, write_json
-from training.plots import Plot, scores
-from training.report import TEMPLATES, Section, Table
-from training.report import Report as Page
+from training.page import Page, Plot, Section, Table, model_name, render
+from training.plots import scores
 from training.stats import Interval
 
 TRUST = "trust.json"
@@ -36,7 +33,6 @@ _TITLES: Mapping[str, str] = {
     "ece": "calibration error",
 }
 _DRAWN = ("auc", "balanced_accuracy", "accuracy", "recall_unmet", "precision_unmet")
-_MARKDOWN = str.maketrans({"|": r"\|", "[": r"\[", "]": r"\]", "<": "&lt;", "\n": " "})
 
 
 # --- trust ------------------------------------------------------------------------------------------------------
@@ -233,19 +229,8 @@ def _sentences(found: SetReport) -> Iterator[str]:
 def write_report(report: Report, folder: Path, conditions: Conditions | None = None) -> None:
     """`agreement.json` (the `Report`), `agreement.md` with its plots beside it, `agreement.html` that stands alone."""
     page = _page(report, conditions or Conditions())
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(("html.j2",)), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["base64"] = lambda raw: base64.b64encode(raw).decode()
-    environment.filters["cell"] = lambda text: text.translate(_MARKDOWN)
-    environment.filters["prose"] = lambda text: text.replace("<", "&lt;").replace("](", r"]\(")
     write_atomically(folder / "agreement.json", (report.model_dump_json(indent=2) + "\n").encode())
-    for plot in (plot for section in page.sections for plot in section.plots):
-        write_atomically(folder / "plots" / f"{plot.name}.png", plot.png)
-    for kind in ("md", "html"):
-        text = environment.get_template(f"report.{kind}.j2").render(report=page)
-        write_atomically(folder / f"agreement.{kind}", text.encode())
+    render(page, folder, "agreement")
 
 
 def _page(report: Report, conditions: Conditions) -> Page:
@@ -253,7 +238,7 @@ def _page(report: Report, conditions: Conditions) -> Page:
     return Page(
         "Judge agreement",
         [
-            f"The figures hold for {_model(report.model)} with these prompts and principles; no other judge may be believed for them.",
+            f"The figures hold for {model_name(report.model)} with these prompts and principles; no other judge may be believed for them.",
             "Agreement is with labels, which may be wrong: training/pairs/README.md says who labelled the pairs, and how.",
         ],
         [
@@ -331,7 +316,7 @@ def _words(found: SetReport) -> Iterator[str]:
 
 def _how(report: Report) -> Iterator[str]:
     yield (
-        f"Measured on {report.date}, served as {_model(report.served_as)}, with the gateway's prompts ({report.prompt_version[:16]}) "
+        f"Measured on {report.date}, served as {model_name(report.served_as)}, with the gateway's prompts ({report.prompt_version[:16]}) "
         f"and principles ({report.principles_version[:16]}). Where the labels have less than {report.min_mass:g} of the "
         f"probability the verdict is missing. Intervals: {report.resamples} bootstraps of whole questions."
     )
@@ -362,11 +347,6 @@ def _cell(interval: Interval | None) -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.value:.2f}"
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _model(name: str) -> str:
-    """Of a model that was served from a folder, the folder's name: where it lies is nobody's business."""
-    return Path(name).name if name.startswith("/") else name
 
 
 def _number(value: float | None) -> str:

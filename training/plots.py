@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.compare import Change
 from training.measures import Measured
+from training.page import Plot
 from training.stats import Interval
 
 _COLOURS, _MARKS = ("#1f5fa8", "#c2571a", "#2f7d4f", "#7a3f98"), ("o", "s", "^", "D")  # told apart by the colour-blind
 _GREY = "#8a8a8a"
 _MOST = 40  # rows of a plot
 _DPI = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    name: str
-    title: str
-    alt: str
-    png: bytes
 
 
 def scores(name: str, title: str, by_system: Mapping[str, Mapping[str, Interval]], *, span: str) -> Plot | None:

@@ -5,22 +5,15 @@ It holds ids, names, counts and figures; no question and no answer. What may be 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from training import plots
 from training.compare import Change, Comparison
-from training.data import write_atomically
 from training.evaluate import Evaluation, Manifest
 from training.measures import Quantiles, Summary
-from training.plots import Plot
+from training.page import Page, Section, Table, model_name, render
 from training.stats import Interval
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 _FEW = 30  # questions below which a bootstrap's interval is known to be too narrow
 _STYLES = {
@@ -28,7 +21,6 @@ _STYLES = {
     "one_token": "one token, by its log-probabilities",
     "json": "a verdict with an explanation, as JSON",
 }
-_MARKDOWN = {"|": r"\|", "[": r"\[", "]": r"\]", "<": "&lt;", "\n": " "}
 _DEMONSTRATION = (
     "A small demonstration model wrote the answers. The figures show that the path works; they say nothing of the quality "
     "that the system has with a real model."
@@ -45,56 +37,12 @@ _CONVENTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`rows` have as many cells as `head`; the first names the row."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    title: str
-    paragraphs: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    plots: Sequence[Plot] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    title: str
-    cautions: Sequence[str]
-    sections: Sequence[Section]
-
-
 def write_report(result: Evaluation, folder: Path) -> tuple[Path, Path]:
     """Writes `report.md`, `plots/*.png` and `report.html` into `folder`; returns the two reports."""
-    report = report_of(result)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(("html.j2",)), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["base64"] = lambda raw: base64.b64encode(raw).decode()
-    environment.filters["cell"] = _markdown_cell
-    environment.filters["prose"] = lambda text: text.replace("<", "&lt;").replace("](", r"]\(")
-    for section in report.sections:
-        for plot in section.plots:
-            write_atomically(folder / "plots" / f"{plot.name}.png", plot.png)
-    written = folder / "report.md", folder / "report.html"
-    for file in written:
-        text = environment.get_template(f"{file.name}.j2").render(report=report)
-        write_atomically(file, text.encode())
-    return written
+    return render(report_of(result), folder, "report")
 
 
-def _markdown_cell(text: str) -> str:
-    """Text that opens no cell, link or tag."""
-    return "".join(_MARKDOWN.get(char, char) for char in text)
-
-
-def report_of(result: Evaluation) -> Report:
+def report_of(result: Evaluation) -> Page:
     sections = [
         Section("How to read it", (_SCORES, _CONVENTIONS)),
         _measured(result.manifest),
@@ -104,12 +52,12 @@ def report_of(result: Evaluation) -> Report:
         _criteria(result.summaries),
         _texts(result),
     ]
-    return Report("Evaluation", cautions(result.manifest), sections)
+    return Page("Evaluation", cautions(result.manifest), sections)
 
 
 def cautions(manifest: Manifest) -> list[str]:
     """What a reader must know before any figure. The first stands in every report."""
-    judge = _model(manifest.instrument.judge)
+    judge = model_name(manifest.instrument.judge)
     told = [f"These scores hold for the judge {judge} alone: those of another judge cannot be compared with them."]
     if manifest.instrument.style == "rules":
         told.append("Rules alone decided: whatever they cannot tell is in no score.")
@@ -136,7 +84,7 @@ def cautions(manifest: Manifest) -> list[str]:
 def _measured(manifest: Manifest) -> Section:
     tool = manifest.instrument
     facts = [
-        ("judge", _model(tool.judge)),
+        ("judge", model_name(tool.judge)),
         ("how it judges", _STYLES[tool.style]),
         ("its settings", _pairs_of(tool.params)),
         ("prompts", tool.prompts[:16] or "–"),
@@ -151,7 +99,7 @@ def _measured(manifest: Manifest) -> Section:
     systems = [
         [
             s.name,
-            _model(s.root),
+            model_name(s.root),
             s.take.replace("_", " "),
             _pairs_of(s.params),
             str(s.samples),
@@ -304,11 +252,6 @@ def _spread(quantiles: Quantiles | None) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()) or "–"
-
-
-def _model(name: str) -> str:
-    """A model's name; of one that was served from a folder, the folder's own, for where it lies is nobody's business."""
-    return Path(name).name if name.startswith("/") else name
 
 
 def _pairs_of(params: Mapping[str, object]) -> str:

@@ -39,13 +39,15 @@ Guard = Literal["repeats", "too_short", "short", "too_long"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One criterion's outcome. `missing`: a verdict was wanted and could not be had."""
+    """One criterion's outcome. `missing`: a verdict was wanted and could not be had; `failed`: because the judge's server
+    did not give it."""
 
     criterion: Criterion
     label: Label
     p_met: float | None
     source: Literal["rule", "judge", "none"]
     missing: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Judge:
         said = await ask_verdict(messages, self.model, self.critic)
         # Too little mass on any label tells as little as no reply.
         missing = said.failed or said.label == "unknown"
-        return Judged(criterion, said.label, said.p_met, "judge", missing), said.usage
+        return Judged(criterion, said.label, said.p_met, "judge", missing, said.failed), said.usage
 
 
 class Scorer:

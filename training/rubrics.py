@@ -69,7 +69,7 @@ def from_kqa(file: Path) -> Iterator[Rubric]:
         for kind, points in (("Must_have", MUST_HAVE), ("Nice_to_have", NICE_TO_HAVE)):
             for i, statement in enumerate(row.get(kind) or ()):
                 tag = f"axis:{kind.lower()}"
-                text = f"The answer says, or clearly implies: {str(statement).strip()}"
+                text = says(str(statement))
                 criteria.append({"id": f"{kind.lower()}-{i}", "text": text, "points": points, "tags": (tag,)})
         if criteria:
             yield _human(question, criteria, place)
@@ -85,6 +85,11 @@ def read_rubrics(file: Path) -> list[Rubric]:
     if "Must_have" in first:
         return list(from_kqa(file))
     raise DataError(f"{file} holds no rubrics: neither `criteria`, `rubrics` nor `Must_have` is in its first row")
+
+
+def says(statement: str) -> str:
+    """The criterion that an answer makes a statement, as a judge is asked for it."""
+    return f"The answer says, or clearly implies: {statement.strip()}"
 
 
 def _rows(file: Path) -> Iterator[tuple[Question, dict[str, Any], str]]:
