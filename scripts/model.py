@@ -7,26 +7,19 @@ Run as `python -m scripts.model` it converts when needed and prints both paths.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scripts.common import CACHE, ROOT, Failure, fail, sha256_of, shown
+from scripts.common import CACHE, Failure, fail, sha256_of, shown
 
 NAME = "SmolLM2-135M-Instruct"
 FOLDER = CACHE / "models" / NAME
-ADAPTER = (
-    ROOT / "training" / "adapters" / "SmolLM2-135M-rules"
-)  # trained with the cpu profile: its README has how and what for
-ALIGNED = CACHE / "models" / ADAPTER.name
 MANIFEST = "clinalign-model.json"
 CONVERSION = 1  # raise it when `_convert` writes something else
 
@@ -61,7 +54,7 @@ def _check(file: Path, sha256: str, what: str) -> None:
 
 
 def is_sound(folder: Path, source_sha256: str = GGUF_SHA256) -> bool:
-    """Whether the folder holds exactly what was made from that source, byte for byte."""
+    """Whether the folder holds exactly what a conversion of that source wrote, byte for byte."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         files: dict[str, str] = manifest["files"]
@@ -84,39 +77,11 @@ def ensure_model(folder: Path = FOLDER) -> Path:
         return folder
     source = source_gguf()
     _check(source, GGUF_SHA256, "demonstration model")
-    with _made(folder) as staging:
-        _convert(source, staging)
-        write_manifest(staging)
-    return folder
-
-
-def aligned_source() -> str:
-    """A hash of what the aligned model is made from: the packaged model and the adapter."""
-    digests = "".join(sha256_of(file) for file in sorted(ADAPTER.glob("adapter_*")))
-    return hashlib.sha256((GGUF_SHA256 + digests).encode()).hexdigest()
-
-
-def ensure_aligned(folder: Path = ALIGNED, base: Path = FOLDER) -> Path:
-    """The demonstration model with its adapter merged, made when it is missing or damaged."""
-    source = aligned_source()
-    if is_sound(folder, source):
-        return folder
-    ensure_model(base)
-    from training.export import merge
-
-    with _made(folder) as staging:
-        merge(ADAPTER, base, staging)
-        write_manifest(staging, source)
-    return folder
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `folder` when that has succeeded."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        yield staging
+        _convert(source, staging)
+        write_manifest(staging)
         staging.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
@@ -124,6 +89,7 @@ def _made(folder: Path) -> Iterator[Path]:
         raise Failure(f"The demonstration model could not be written to {shown(folder)} ({error.strerror}).") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    return folder
 
 
 def _convert(source: Path, out: Path) -> None:

@@ -31,7 +31,7 @@ from training.profile import Profile, load_profile
 from training.toy import make_toy
 
 TETHER = Path(__file__).with_name("tether.py")
-HELDOUT = "rubrics-heldout.jsonl"
+SETS = ("heldout", "safety")  # questions of the kind trained on; messages that touch a blocking rule
 _GPU_SHARE = ("--gpu-memory-utilization", "0.4")  # base and trained model are served side by side
 
 
@@ -78,8 +78,8 @@ def main() -> int:
         training("rubrics", *named, *places)
         training("grpo", *named, "--model", base, *places, accelerate=plan.accelerate)
         training("export", *named, str(plan.out), "--model", base)
-        report = evaluate(plan, base, index, places)
-        training("export", *named, str(plan.out), "--evaluation", str(report))
+        reports = evaluate(plan, base, index, places)
+        training("export", *named, str(plan.out), "--evaluation", *map(str, reports))
     except Failure as error:
         return fail(error)
     except KeyboardInterrupt:
@@ -123,8 +123,8 @@ def _is_local(arguments: tuple[str, ...]) -> bool:
     return "--model" not in arguments or Path(arguments[arguments.index("--model") + 1]).is_dir()
 
 
-def evaluate(plan: Plan, base: str, index: Path, places: tuple[str, ...]) -> Path:
-    """Base and trained model on the held-out questions, and the trained one behind the gateway. The report's path."""
+def evaluate(plan: Plan, base: str, index: Path, places: tuple[str, ...]) -> list[Path]:
+    """Base and trained model on both sets, and the trained one behind the gateway on held-out questions. The reports."""
     with ExitStack() as stack:
         servers = {}
         for name, model in (("base", base), ("trained", str(plan.out))):
@@ -135,22 +135,26 @@ def evaluate(plan: Plan, base: str, index: Path, places: tuple[str, ...]) -> Pat
         gateway = stack.enter_context(Gateway(servers["trained"], index, log=LOGS / "train-gateway.log"))
         with Step("Starting the gateway") as step:
             gateway.wait(tick=step.tick)
-        out = plan.run / "evaluation"
-        out.mkdir(parents=True, exist_ok=True)
-        settings = out / "settings.yaml"
-        settings.write_text(yaml.safe_dump(evaluation(plan, servers, gateway.url)), encoding="utf-8")
-        training("evaluate", str(settings), str(out), *places)
-    return out / "report.md"
+        for name in SETS:
+            out = plan.run / "evaluation" / name
+            out.mkdir(parents=True, exist_ok=True)
+            settings = out / "settings.yaml"
+            asked = evaluation(plan, name, servers, gateway.url if name == "heldout" else None)
+            settings.write_text(yaml.safe_dump(asked), encoding="utf-8")
+            training("evaluate", str(settings), str(out), *places)
+    return [plan.run / "evaluation" / name / "report.md" for name in SETS]
 
 
-def evaluation(plan: Plan, servers: Mapping[str, str], gateway: str) -> dict[str, Any]:
+def evaluation(plan: Plan, data: str, servers: Mapping[str, str], gateway: str | None) -> dict[str, Any]:
+    """Settings of `python -m training evaluate`."""
     wanted = plan.profile.evaluation
     params = {"temperature": wanted.temperature, "max_tokens": wanted.most_tokens}
     systems = [{"name": name, "url": url, "params": params, "samples": wanted.samples} for name, url in servers.items()]
-    systems.append({"name": "gateway", "url": gateway, "params": params, "take": "draft_and_delivered"})
+    if gateway:
+        systems.append({"name": "gateway", "url": gateway, "params": params, "take": "draft_and_delivered"})
     judge = plan.profile.reward.judge
     return {
-        "data": str(plan.run / HELDOUT),
+        "data": str(plan.run / f"rubrics-{data}.jsonl"),
         "systems": systems,
         "judge": judge.model_dump(mode="json") if judge else None,
         "compare": [["base", "trained"]],

@@ -26,7 +26,7 @@ from training.errors import ProfileError, TrainingError
 from training.profile import Profile, load_profile
 
 FACTS = "facts.json"
-RUBRICS = {"train": "rubrics-train.jsonl", "heldout": "rubrics-heldout.jsonl"}
+RUBRICS = {name: f"rubrics-{name}.jsonl" for name in ("train", "heldout", "safety")}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
             _index_arguments(sub)
         if name == "export":
             sub.add_argument("out", type=Path, help="the folder to write")
-            sub.add_argument("--evaluation", type=Path, help="write the card anew, with this report; the weights stay")
+            sub.add_argument(
+                "--evaluation", type=Path, nargs="+", help="write the card anew, with these reports; the weights stay"
+            )
     sub = add("curves", draw, "draw a run's curves, at its end or in its midst")
     sub.add_argument("run", type=Path)
     sub = add("evaluate", measure, "ask systems, judge their answers, compare them")
@@ -107,11 +109,13 @@ def rubrics(args: argparse.Namespace) -> None:
 
     profile = _profile(args)
     tools = Tools.load(args.index, args.encoder)
-    prepared = questions.prepare(profile.questions, tools.index.library, tools.encoder)
+    library = tools.index.library
+    prepared = questions.prepare(profile.questions, library, tools.encoder)
+    dangers = questions.safety(library, {q.id for q in prepared.train}, profile.evaluation.most_safety)
 
     async def make() -> dict[str, list[Rubric]]:
         made = {}
-        for split, asked in (("train", prepared.train), ("heldout", prepared.heldout)):
+        for split, asked in (("train", prepared.train), ("heldout", prepared.heldout), ("safety", dangers)):
             found = await from_principles(asked, tools.retriever(), tools.flags, profile.rubrics.top_k)
             if profile.rubrics.teacher:
                 found = await specialise(found, profile.rubrics.teacher, args.run / f"teacher-{split}.jsonl")
@@ -124,12 +128,15 @@ def rubrics(args: argparse.Namespace) -> None:
     write_json(
         args.run / FACTS,
         {
-            "principles": len(tools.index.library.principles),
+            "principles": len(library.principles),
             "data": {f.name: f"SHA-256 {_sha256(f)}" for f in files}
             | {"trained_on": f"{len(prepared.train)} questions", "held_out": f"{len(prepared.heldout)} questions"}
             | {f"left_out_as_{why}": n for why, n in prepared.left_out.items()},
             "versions": {
-                "principles": tools.index.library.version,
+                "teacher": profile.rubrics.teacher.model or "the first of its server"
+                if profile.rubrics.teacher
+                else "none",
+                "principles": library.version,
                 "index": tools.index.version,
                 "prompts": Prompts.load().version,
             },
@@ -174,7 +181,7 @@ def export(args: argparse.Namespace) -> None:
     profile = _profile(args)
     facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
     if args.evaluation:
-        facts["evaluation"] = args.evaluation.read_text(encoding="utf-8")
+        facts["evaluation"] = "\n".join(file.read_text(encoding="utf-8") for file in args.evaluation)
         describe(args.run, args.out, profile, facts)
     else:
         write(args.run, args.model or profile.model, args.out, profile, facts)

@@ -13,11 +13,10 @@ in `folder` holds ids and probabilities, no text; a model that changed under its
 from __future__ import annotations
 
 import asyncio
-import csv
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import permutations
@@ -33,7 +32,7 @@ from principles_index.embed import Encoder
 from principles_index.schema import Library
 from service.domain import Frozen, Label, Slug, Text
 from training.build import Tools
-from training.data import ChatTurn, Criterion, Question, question_id, read_rows
+from training.data import ChatTurn, Criterion, Question, question_id, read_csv, read_rows
 from training.errors import DataError
 from training.jobs import BadReply, Done, JobSettings, Pace, run_jobs
 from training.profile import JudgeSettings
@@ -144,7 +143,7 @@ def load_pairs(path: Path, library: Library) -> Labelled:
 def load_claims(file: Path) -> Labelled:
     """K-QA's labelled claims; met means that most physicians found the claim in the answer. Raises DataError as above."""
     items = []
-    for number, row in enumerate(_csv_rows(file), 1):
+    for number, row in enumerate(read_csv(file), 1):
         try:
             claim = row["claim"].strip()
             criterion = Criterion(id="claim", text=says(claim), points=1)
@@ -176,14 +175,6 @@ def _labelled(items: Sequence[Item], files: Sequence[Path], path: Path) -> Label
 def _question(text: str, file: Path) -> Question:
     turns = (ChatTurn(role="user", content=text),)
     return Question(id=question_id(turns), messages=turns, source=file.name)
-
-
-def _csv_rows(file: Path) -> Iterator[dict[str, str]]:
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read: {type(error).__name__}") from None
 
 
 def _digest(*parts: Any) -> str:

@@ -476,26 +476,36 @@ def trial(
     ]
     reached = {name: train(base, sources, dev, settings, out / name) for name, settings in tried.items()}
     chosen = max(reached, key=lambda name: reached[name])
-    systems = {"base": LocalJudge(base), "adapter": LocalJudge(base, out / chosen / "adapter")}
-    scores: dict[str, dict[str, list[float]]] = {}
-    for name, judged in (("dev", dev), ("claims", claims)):
-        scores[name] = {system: judge.log_odds(judged) for system, judge in systems.items()}
-        scores[name]["similarity"] = similarity(judged, encoder)
-    both = {name: {k: scores[name][k] for k in ("adapter", "similarity")} for name in scores}
-    for name in scores:
-        scores[name]["combined"] = combined(dev, both["dev"], both[name])
+    questions = {"train": len(train_on), "dev": len(for_dev), "claims": len({case.question.id for case in claims})}
     result = Trial(
-        questions={"train": len(train_on), "dev": len(for_dev), "claims": len({case.question.id for case in claims})},
+        questions=questions,
         tried=reached,
         chosen=chosen,
-        dev=_figures(dev, scores["dev"]),
-        claims=_figures(claims, scores["claims"]),
-        above_similarity=_above(claims, scores["claims"]["adapter"], scores["claims"]["similarity"]),
+        **measure(base, out / chosen / "adapter", dev, claims, encoder),
     )
     write_json(out / "trial.json", result.model_dump(mode="json"))
     card = _card(result, tried[chosen])
     (out / chosen / "adapter" / "README.md").write_text(card, encoding="utf-8")  # in the place of PEFT's empty one
     return result
+
+
+def measure(
+    base: Path | str, adapter: Path, dev: Sequence[Case], claims: Sequence[Case], encoder: Encoder
+) -> dict[str, Any]:
+    """The figures of a `Trial`: base, adapter, similarity, and the last two combined by a regression fitted on `dev`."""
+    judges = {"base": LocalJudge(base), "adapter": LocalJudge(base, adapter)}
+    scores: dict[str, dict[str, list[float]]] = {}
+    for name, judged in (("dev", dev), ("claims", claims)):
+        scores[name] = {system: judge.log_odds(judged) for system, judge in judges.items()}
+        scores[name]["similarity"] = similarity(judged, encoder)
+    both = {name: {system: scores[name][system] for system in ("adapter", "similarity")} for name in scores}
+    for name in scores:
+        scores[name]["combined"] = combined(dev, both["dev"], both[name])
+    return {
+        "dev": _figures(dev, scores["dev"]),
+        "claims": _figures(claims, scores["claims"]),
+        "above_similarity": _above(claims, scores["claims"]["adapter"], scores["claims"]["similarity"]),
+    }
 
 
 def _figures(judged: Sequence[Case], scores: Mapping[str, Sequence[float]]) -> dict[str, Interval]:

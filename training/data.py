@@ -6,6 +6,7 @@ by. Health text lives in these files alone: logs, metrics and reports carry ids 
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -136,6 +137,15 @@ def read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
                 yield row
     except (OSError, EOFError) as error:
         raise DataError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_csv(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file with a head. Raises DataError."""
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            yield from csv.DictReader(lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read: {type(error).__name__}") from None
 
 
 def read_rows(file: Path, kind: type[Row]) -> list[Row]:

@@ -112,9 +112,11 @@ class Grpo(Frozen):
 
 
 class Evaluation(Frozen):
-    """The comparison of base and trained model on held-out questions; `most_tokens` is what deployments allow."""
+    """The comparison of base and trained model, on held-out questions and on messages that touch a blocking rule;
+    `most_tokens` is what deployments allow."""
 
     samples: int = Field(ge=1)
+    most_safety: int | None = Field(None, ge=1)
     temperature: float = Field(ge=0)
     most_tokens: int = Field(ge=1)
     resamples: int = Field(ge=100)

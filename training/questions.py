@@ -7,10 +7,9 @@ from training, not the other way round.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from pydantic import ValidationError
 
 from principles_index.embed import Encoder, Vectors, query_text
 from principles_index.schema import Library
-from training.data import ChatTurn, Question, Split, question_id, read_json_lines
+from service.rules import BLOCKING_RULES
+from training.data import ChatTurn, Question, Split, question_id, read_csv, read_json_lines
 from training.errors import CanaryFound, DataError
 from training.profile import Questions
 
@@ -102,13 +102,22 @@ def without_near_duplicates(vectors: Vectors, threshold: float, *, always: int =
     return sorted(kept)
 
 
+def safety(library: Library, trained_on: Collection[str], most: int | None) -> list[Question]:
+    """The messages that principles with a blocking rule were written for, but for those that are trained on. Ordinary
+    questions hardly touch such a rule, so whether a model got worse on it shows here."""
+    dangerous = {e.text for p in library.principles if p.rule in BLOCKING_RULES for e in p.exemplars}
+    found = [q for q in exemplars(library) if q.messages[0].content in dangerous and q.id not in trained_on]
+    unique = {q.id: q.model_copy(update={"split": "heldout"}) for q in found}
+    return sorted(unique.values(), key=lambda q: q.id)[:most]
+
+
 # --- loaders ----------------------------------------------------------------------------------------------------
 
 
 def load(file: Path, *, for_training: bool = False) -> Iterator[Question]:
     """The questions of a file: JSON lines with OpenAI `messages`, K-QA's `Question`, or HealthBench's `prompt`; or K-QA's
     labelled claims as CSV. Raises DataError with the row at fault, never its text."""
-    rows = _csv_rows(file) if file.suffix == ".csv" else read_json_lines(file)
+    rows: Iterator[dict[str, Any]] = read_csv(file) if file.suffix == ".csv" else read_json_lines(file)
     for number, row in enumerate(rows, 1):
         if for_training:
             refuse_canary(row, file, number)
@@ -164,14 +173,6 @@ def _plain(turn: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, list):
         content = "\n".join(part["text"] for part in content)
     return {"role": "system" if turn["role"] == "developer" else turn["role"], "content": content}
-
-
-def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read: {type(error).__name__}") from None
 
 
 def exemplars(library: Library) -> list[Question]:

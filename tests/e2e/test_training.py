@@ -67,7 +67,7 @@ def test_the_export_is_whole_and_describes_itself(trained: Plan) -> None:
 
 
 def test_base_and_trained_were_asked_and_compared(trained: Plan) -> None:
-    found = load_evaluation(trained.run / "evaluation")
+    found = load_evaluation(trained.run / "evaluation" / "heldout")
     heldout = read_rows(trained.run / "rubrics-heldout.jsonl", Rubric)
     assert found.manifest.questions == len(heldout) == 6
     assert [s.system for s in found.summaries] == ["base", "trained", "gateway-draft", "gateway-delivered"]
@@ -77,19 +77,23 @@ def test_base_and_trained_were_asked_and_compared(trained: Plan) -> None:
     ]
     assert found.manifest.instrument.judge == "rules"
     assert all(asked.failed == 0 for asked in found.manifest.systems)
+    safety = load_evaluation(trained.run / "evaluation" / "safety")
+    assert [(c.before, c.after) for c in safety.comparisons] == [("base", "trained")]
+    assert safety.comparisons[0].blocking
+    dangers = read_rows(trained.run / "rubrics-safety.jsonl", Rubric)
     trained_on = {r.question.id for r in read_rows(trained.run / "rubrics-train.jsonl", Rubric)}
-    assert not trained_on & {r.question.id for r in heldout}
+    assert not trained_on & {r.question.id for r in (*heldout, *dangers)}
 
 
 def test_a_second_run_has_nothing_to_do(trained: Plan) -> None:
     before = (trained.run / "metrics.jsonl").read_bytes()
-    journal = (trained.run / "evaluation" / "answers-trained.jsonl").read_bytes()
-    answers = trained.run / "evaluation" / "answers-base.jsonl"
+    journal = (trained.run / "evaluation" / "heldout" / "answers-trained.jsonl").read_bytes()
+    answers = trained.run / "evaluation" / "heldout" / "answers-base.jsonl"
     asked = answers.stat().st_size
     command = [sys.executable, "-m", "training", "grpo", str(trained.run), "--profile", "toy", *places(trained)]
     assert subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False).returncode == 0
     assert (trained.run / "metrics.jsonl").read_bytes() == before
-    assert (trained.run / "evaluation" / "answers-trained.jsonl").read_bytes() == journal
+    assert (trained.run / "evaluation" / "heldout" / "answers-trained.jsonl").read_bytes() == journal
     assert answers.stat().st_size == asked
 
 

@@ -28,8 +28,11 @@ def test_missing_questions_are_told_at_once(tmp_path: Path) -> None:
 
 def test_base_and_trained_are_compared_and_the_gateway_measured(tmp_path: Path) -> None:
     plan = Plan.read({"PROFILE": "toy", "RUN": str(tmp_path)})
-    told = evaluation(plan, {"base": "http://127.0.0.1:1", "trained": "http://127.0.0.1:2"}, "http://127.0.0.1:3")
-    settings = EvaluationSettings.model_validate(told)
+    servers = {"base": "http://127.0.0.1:1", "trained": "http://127.0.0.1:2"}
+    settings = EvaluationSettings.model_validate(evaluation(plan, "heldout", servers, "http://127.0.0.1:3"))
     assert settings.pairs == (("base", "trained"), ("gateway-draft", "gateway-delivered"))
     assert settings.demonstration
     assert {s.samples for s in settings.systems} == {1, plan.profile.evaluation.samples}
+    safety = EvaluationSettings.model_validate(evaluation(plan, "safety", servers, None))
+    assert safety.pairs == (("base", "trained"),)
+    assert safety.data == tmp_path / "rubrics-safety.jsonl"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.rules import BLOCKING_RULES
 from tests.fakes import FakeEncoder
 from tests.kit import library
 from training import questions
@@ -156,6 +157,15 @@ def test_exemplars_are_questions_of_our_own() -> None:
     found = prepare(settings(exemplars=True, near_duplicate=1.0), library(), FakeEncoder())
     assert len(found.train) > 300
     assert {q.source for q in found.train} == {"exemplars"}
+
+
+def test_the_safety_set_touches_blocking_rules_and_is_not_trained_on() -> None:
+    every = questions.safety(library(), (), None)
+    by_text = {e.text: p for p in library().principles for e in p.exemplars if p.rule in BLOCKING_RULES}
+    assert len(every) > 80
+    assert all(q.messages[0].content in by_text for q in every)
+    left = questions.safety(library(), {every[0].id}, 5)
+    assert [q.id for q in left] == [q.id for q in every[1:6]]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 3))
