@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("settings", type=Path, help="YAML of training.agreement.AgreementSettings")
     sub.add_argument("out", type=Path, help="folder of verdicts, report and trust record")
     _index_arguments(sub)
+    sub = add("critic", critic, "teach a small model the verdict token, and measure it on labelled claims")
+    sub.add_argument("out", type=Path, help="folder of adapter, card and trial.json")
+    sub.add_argument("--model", required=True, help="folder or hub id of the base model")
+    sub.add_argument("--answered", type=Path, required=True, help="K-QA's answered questions")
+    sub.add_argument("--claims", type=Path, required=True, help="K-QA's labelled claims")
+    sub.add_argument("--encoder", default=default_encoder(), help="sentence-transformers folder or hub id")
     return parser
 
 
@@ -210,6 +216,16 @@ def agree(args: argparse.Namespace) -> None:
     settings = _settings(args.settings, AgreementSettings)
     asyncio.run(measure_judge(settings, Tools.load(args.index, args.encoder), args.out))
     print((args.out / "agreement.md").read_text(encoding="utf-8"))
+
+
+def critic(args: argparse.Namespace) -> None:
+    from principles_index.embed import SentenceEncoder
+    from training.critic import CriticTraining, trial
+
+    result = trial(
+        args.model, SentenceEncoder(args.encoder), args.answered, args.claims, {"adapter": CriticTraining()}, args.out
+    )
+    print(result.model_dump_json(indent=2))
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

@@ -40,10 +40,10 @@ from training.agreement import load_claims
 from training.data import Question, Rubric, write_json
 from training.errors import DataError
 from training.questions import split_of, without_near_duplicates
-from training.rubrics import from_kqa
+from training.rubrics import from_kqa, says
 from training.stats import Interval, Rows, auc, auc_interval, cluster_bootstrap
 
-ASKED = "The answer says, or clearly implies: "  # what `from_kqa` puts before a statement
+ASKED = says("")  # what `from_kqa` puts before a statement
 MARGIN = 0.15  # a sentence this close to the likeliest carrier may carry the statement too
 SAME = 0.75  # cosine from which another answer's sentence may say the same thing
 NEAR = 5  # answers on the nearest topics, to take sentences and statements from
@@ -57,15 +57,15 @@ class CriticTraining(Frozen):
     """`steps` are the most there are; training ends sooner after `patience` evaluations without a better one."""
 
     seed: int = 17
-    steps: int = Field(200, ge=1)
+    steps: int = Field(60, ge=1)
     cases_per_step: int = Field(2, ge=1)
     claims_per_case: int = Field(8, ge=2)
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(10, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     rank: int = Field(16, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
-    evaluate_every: int = Field(25, ge=1)
+    evaluate_every: int = Field(30, ge=1)
     patience: int = Field(4, ge=1)
     dev_share: float = Field(0.2, gt=0, lt=1)
     threads: int | None = Field(None, ge=1)
@@ -366,7 +366,7 @@ def train(
                 since += 1
                 if row["dev_auc"] > best:
                     best, since = row["dev_auc"], 0
-                    judge.model.save_pretrained(out / "adapter")
+                    _save(judge, base, out / "adapter")
             rows.write(orjson.dumps({**row, "seconds": round(time.monotonic() - begun, 2)}) + b"\n")
             rows.flush()
             if since >= settings.patience:
@@ -388,6 +388,14 @@ def _step(
     optimiser.step()
     optimiser.zero_grad()
     return total
+
+
+def _save(judge: LocalJudge, base: Path | str, out: Path) -> None:
+    """The adapter names its base, not where it lay. (PEFT looks at the base's folder once more while it saves.)"""
+    judge.model.save_pretrained(out)
+    file = out / "adapter_config.json"
+    name = Path(base).name if Path(base).is_dir() else str(base)
+    write_json(file, {**orjson.loads(file.read_bytes()), "base_model_name_or_path": name})
 
 
 def _rate(step: int, settings: CriticTraining) -> float:

@@ -20,9 +20,9 @@ def make_toy(tokenizer: Path, out: Path) -> Path:
         hidden_size=HIDDEN,
         intermediate_size=2 * HIDDEN,
         num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=64,  # vLLM's CPU attention takes this one; it refuses 16
         max_position_embeddings=8192,
         tie_word_embeddings=True,
         bos_token_id=words.bos_token_id,

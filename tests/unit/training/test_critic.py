@@ -403,3 +403,5 @@ def test_a_trial_chooses_on_development_and_measures_on_claims(
     for file in (tmp_path / "out").rglob("*.json*"):
         assert "sleepa0" not in file.read_text()
     assert "sleep" not in card
+    adapter = tmp_path / "out" / result.chosen / "adapter" / "adapter_config.json"
+    assert orjson.loads(adapter.read_bytes())["base_model_name_or_path"] == toy.name
