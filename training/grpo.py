@@ -32,7 +32,7 @@ from training.data import Rubric, write_json
 from training.errors import DataError, RewardUnavailable
 from training.profile import Profile
 from training.reward import Guard, Reward, Rewarded
-from training.runs import CHECKPOINTS, COMPLETE, METRICS, MODEL, prepare
+from training.runs import CHECKPOINTS, COMPLETE, METRICS, prepare, publish, step_of
 
 log = logging.getLogger("clinalign.training")
 
@@ -168,7 +168,22 @@ def train(
     set_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
     rows = fitting(rubrics, tokenizer, profile)
-    resumed = prepare(run, {"profile": profile.fingerprint, "questions": [r.question.id for r in rows]})
+    state = PartialState()
+    with state.main_process_first():  # one tidies up what a kill left, and the others find it tidy
+        resumed = prepare(run, {"profile": profile.fingerprint, "questions": [r.question.id for r in rows]})
+    if resumed is None or step_of(resumed) < settings.steps:
+        _train(profile, model, rows, make, run, tell, tokenizer, resumed)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        publish(run)
+    return state
+
+
+def _train(
+    profile: Profile, model: Path | str, rows: Sequence[Rubric], make: Callable[[], Awaitable[Reward]], run: Path,
+    tell: Callable[[str], None], tokenizer: Any, resumed: Path | None,
+) -> None:  # fmt: skip
+    settings = profile.grpo
     trainer = Trainer(
         model=AutoModelForCausalLM.from_pretrained(
             model, dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention, trust_remote_code=False
@@ -182,8 +197,6 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)  # it would print every metric of every step
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    trainer.save_model(str(run / MODEL))
-    return PartialState()
 
 
 def _row(number: int, rubric: Rubric) -> dict[str, Any]:

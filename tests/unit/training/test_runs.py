@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.data import write_json
 from training.errors import DataError
-from training.runs import COMPLETE, METRICS, cut_metrics, prepare
+from training.runs import COMPLETE, METRICS, cut_metrics, prepare, publish
 
 BEGUN = {"profile": "a", "questions": ["1", "2"]}
 
@@ -60,6 +60,26 @@ def test_a_run_that_was_begun_with_something_else_is_refused(tmp_path: Path, oth
     prepare(tmp_path, BEGUN)
     with pytest.raises(DataError, match="was begun with another profile or other questions"):
         prepare(tmp_path, BEGUN | other)
+
+
+def test_the_newest_whole_checkpoint_is_published_without_the_trainers_state(tmp_path: Path) -> None:
+    for step in (8, 10, 12):
+        folder = checkpoint(tmp_path, step, whole=step != 12)
+        (folder / "adapter_model.safetensors").write_bytes(b"%d" % step)
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "optimizer.pt").write_bytes(b"moments")
+        (folder / f"global_step{step}").mkdir()
+    for _ in range(2):
+        model = publish(tmp_path)
+        assert sorted(f.name for f in model.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+        assert (model / "adapter_model.safetensors").read_bytes() == b"10"
+    assert not (tmp_path / ".model").exists()
+
+
+def test_nothing_is_published_before_a_checkpoint_is_whole(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 2, whole=False)
+    with pytest.raises(DataError, match="no checkpoint that was written to the end"):
+        publish(tmp_path)
 
 
 @given(st.integers(0, 200), st.integers(0, 12))
