@@ -13,7 +13,8 @@ from pydantic import Field
 
 from service.domain import Frozen
 from service.trust import TrustRecord
-from training.agreement import AgreementSettings, Bin, Figures, Report, SetReport, agreement
+from training.agreement import AgreementSettings, Report, SetReport, agreement
+from training.agreement_figures import Bin, Figures
 from training.build import Tools
 from training.data import write_atomically, write_json
 from training.page import Page, Plot, Section, Table, model_name, render

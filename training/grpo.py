@@ -1,9 +1,10 @@
 """GRPO (arXiv 2402.03300) with TRL on rubrics: groups of answers to one question, each worth what the gateway's own
 judgement makes of it, compared with each other.
 
-A run is a folder: `run.json` (what it was begun with), `checkpoints/`, `metrics.jsonl` (one row a step), `tensorboard/`,
-`model/` (the adapter or the model at the end). The same command goes on where a killed one stopped, and ends with the same
-weights: only checkpoints that were written to the end count.
+A run is a folder (`training.runs`): `run.json` says what it was begun with, `checkpoints/` holds the newest checkpoints and,
+under `runs/`, TensorBoard's events, `metrics.jsonl` one row a step, `model/` the adapter or the model at the end. The same
+command goes on where a killed one stopped, and ends with the same weights: only checkpoints that were written to the end
+count.
 """
 
 from __future__ import annotations

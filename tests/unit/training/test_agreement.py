@@ -37,21 +37,23 @@ from training.agreement import (
     JOURNAL,
     PAIRS,
     AgreementSettings,
-    Measure,
     Report,
+    agreement,
+    load_claims,
+    load_pairs,
+    similarities,
+)
+from training.agreement_figures import (
+    Measure,
     Sample,
     accuracy,
-    agreement,
     balanced_accuracy,
     calibration,
     choose_threshold,
     expected_calibration_error,
-    load_claims,
-    load_pairs,
     precision,
     ranking,
     recall,
-    similarities,
 )
 from training.agreement_report import TRUST, Conditions, checks, conclusions, measure_judge, trust_record, write_report
 from training.build import Tools

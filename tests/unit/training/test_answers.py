@@ -17,7 +17,8 @@ from tests.faulty_upstream import Behaviour, FaultyUpstream, answers, completion
 from training.answers import Answer, System, ask, replies
 from training.data import Question, read_json_lines
 from training.errors import DataError, JobsFailed
-from training.jobs import JobSettings, beside
+from training.jobs import JobSettings
+from training.journal import beside
 
 
 def questions(number: int = 1) -> list[Question]:

@@ -21,27 +21,29 @@ from service.domain import Completion, Usage
 from service.stages.critique import read_label
 from tests.fakes import FakeEncoder
 from training.critic import (
+    CriticTraining,
+    LocalJudge,
+    Trial,
+    combined,
+    label_tokens,
+    pack,
+    said_of,
+    similarity,
+    train,
+    trial,
+)
+from training.critic_cases import (
     ASKED,
     Case,
     Claim,
-    CriticTraining,
-    LocalJudge,
     Source,
-    Trial,
     cases,
-    combined,
     find_carriers,
-    label_tokens,
     labelled,
-    pack,
     read_claims,
-    said_of,
-    similarity,
     split,
     split_sentences,
     take_apart,
-    train,
-    trial,
 )
 from training.data import ChatTurn, Question, Rubric, question_id, write_json_lines
 from training.errors import DataError

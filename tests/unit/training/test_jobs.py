@@ -24,7 +24,8 @@ from service.errors import (
 )
 from training.data import read_json_lines
 from training.errors import CeilingReached, DataError, JobsFailed
-from training.jobs import BadReply, Done, JobSettings, Pace, Prices, beside, run_jobs
+from training.jobs import BadReply, Done, JobSettings, Pace, Prices, run_jobs
+from training.journal import beside
 
 Work = Callable[[int], Awaitable[Done]]
 PENNIES = Prices(prompt=1e4)  # a cent a token

@@ -32,7 +32,8 @@ from tests.faulty_upstream import (
 )
 from training.data import ChatTurn, Criterion, Question, Rubric, question_id, read_json_lines, write_rows
 from training.errors import CeilingReached, DataError, JobsFailed, ProfileError
-from training.jobs import BadReply, Pace, Prices, beside
+from training.jobs import BadReply, Pace, Prices
+from training.journal import beside
 from training.teacher import Reply, TeacherSettings, fit, read_reply, reply_schema, specialise
 
 WORDED = Criterion(id="dose", text="Gives doses with their unit.", points=6, principle="dose-units")
