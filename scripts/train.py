@@ -105,6 +105,7 @@ def training(command: str, *arguments: str, accelerate: str | None = None) -> No
     if accelerate:
         program = ["-m", "accelerate.commands.launch", "--config_file", accelerate, *program]
     env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive", "PYTHONWARNINGS": "ignore"}
+    env["TQDM_DISABLE"] = "1"  # of those who load models; our own lines say how far it is
     env |= {name: value for name, value in QUIET.items() if value is not None}
     if Path(encoder_folder()).is_dir():
         env |= OFFLINE if _is_local(arguments) else {}

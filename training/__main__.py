@@ -187,7 +187,7 @@ def export(args: argparse.Namespace) -> None:
     profile = _profile(args)
     facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
     if args.evaluation:
-        facts["evaluation"] = "\n".join(file.read_text(encoding="utf-8") for file in args.evaluation)
+        facts["evaluation"] = "\n".join(embedded(file.read_text(encoding="utf-8")) for file in args.evaluation)
         describe(args.run, args.out, profile, facts)
     else:
         write(args.run, args.model or profile.model, args.out, profile, facts)
@@ -240,6 +240,12 @@ def _settings(file: Path, kind: type[Settings]) -> Settings:
         problems = error.errors(include_input=False, include_url=False)
         told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
         raise ProfileError(f"{file}: {told}") from None
+
+
+def embedded(report: str) -> str:
+    """A report as a part of the card: its headings below the card's, without its plots, which lie elsewhere."""
+    lines = (line for line in report.splitlines() if not line.startswith("!["))
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
 
 
 def _sha256(file: Path) -> str:

@@ -60,7 +60,8 @@ def test_the_export_is_whole_and_describes_itself(trained: Plan) -> None:
     assert any(not torch.equal(weight, base[name]) for name, weight in weights.items())
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     card = (out / "README.md").read_text()
-    assert "## Evaluation\n# " in card
+    assert "\n## Evaluation\n### Evaluation\n" in card
+    assert card.count("![") == 1
     assert "None yet." not in card
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (out / name).is_file(), name

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from training.__main__ import embedded
 from training.errors import DataError
 from training.export import CARD, SUMS, card, export, write_sums
 from training.profile import load_profile
@@ -34,6 +35,11 @@ def test_the_card_says_what_it_was_made_from_and_what_it_is_not() -> None:
         assert wanted in body
     assert "pending clinical review" in " ".join(body.split())
     assert "None yet." in card(load_profile("cpu"), {"principles": 119}, "")
+
+
+def test_a_report_in_a_card_has_no_broken_pictures() -> None:
+    report = "# Evaluation\n\n![plot](plots/a.png)\n## Scores\n| a | b |\n"
+    assert embedded(report) == "### Evaluation\n\n#### Scores\n| a | b |"
 
 
 def test_checksums_find_a_changed_byte(tmp_path: Path) -> None:
