@@ -20,6 +20,7 @@ _COLOURS, _MARKS = ("#1f5fa8", "#c2571a", "#2f7d4f", "#7a3f98"), ("o", "s", "^",
 _GREY = "#8a8a8a"
 _MOST = 40  # rows of a plot
 _DPI = 120
+_FEW = 10  # questions
 
 
 def scores(name: str, title: str, by_system: Mapping[str, Mapping[str, Interval]], *, span: str) -> Plot | None:
@@ -58,16 +59,18 @@ def differences(name: str, title: str, changes: Mapping[str, Change], *, before:
 
 
 def rates(name: str, title: str, changes: Mapping[str, Change], *, before: str, after: str) -> Plot | None:
-    """Rates of both systems on one line a criterion, largest change first."""
+    """Rates of both systems on one line a criterion, largest change first. A change on few questions is dotted: it
+    may be one answer's."""
     ordered = sorted(changes, key=lambda label: -abs(changes[label].difference.value or 0.0))
     if not ordered:
         return None
     title, ordered = _first(title, ordered)
-    figure, axes = _rows(ordered)
+    figure, axes = _rows([f"{label} (n {changes[label].difference.n})" for label in ordered])
     for row, label in enumerate(ordered):
         one, other = changes[label].before.value, changes[label].after.value
         if one is not None and other is not None:
-            axes.plot([one, other], [row, row], color=_GREY, linewidth=1.5, zorder=1)
+            few = changes[label].difference.n < _FEW
+            axes.plot([one, other], [row, row], color=_GREY, linewidth=1.5, linestyle=":" if few else "-", zorder=1)
             for number, value in enumerate((one, other)):
                 told = (before, after)[number] if row == 0 else None
                 axes.plot(
