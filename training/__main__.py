@@ -78,11 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("curves", draw, "draw a run's curves, at its end or in its midst")
     sub.add_argument("run", type=Path)
     sub = add("evaluate", measure, "ask systems, judge their answers, compare them")
-    sub.add_argument("settings", type=Path, help="YAML of training.evaluate.EvaluationSettings")
+    sub.add_argument("settings", type=Path, help="YAML of training.evaluation.evaluate.EvaluationSettings")
     sub.add_argument("out", type=Path, help="folder of answers, verdicts and report; a killed run goes on there")
     _index_arguments(sub)
     sub = add("agreement", agree, "how far a judge can be trusted; writes the trust record")
-    sub.add_argument("settings", type=Path, help="YAML of training.agreement.AgreementSettings")
+    sub.add_argument("settings", type=Path, help="YAML of training.evaluation.agreement.AgreementSettings")
     sub.add_argument("out", type=Path, help="folder of verdicts, report and trust record")
     _index_arguments(sub)
     sub = add("critic", critic, "teach a small model the verdict token, and measure it on labelled claims")
@@ -196,8 +196,8 @@ def export(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     from training.build import Tools
-    from training.evaluate import EvaluationSettings, evaluate
-    from training.report import write_report
+    from training.evaluation.evaluate import EvaluationSettings, evaluate
+    from training.evaluation.report import write_report
     from training.rubrics import read_rubrics
 
     settings = _settings(args.settings, EvaluationSettings)
@@ -209,9 +209,9 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def agree(args: argparse.Namespace) -> None:
-    from training.agreement import AgreementSettings
-    from training.agreement_report import measure_judge
     from training.build import Tools
+    from training.evaluation.agreement import AgreementSettings
+    from training.evaluation.agreement_report import measure_judge
 
     settings = _settings(args.settings, AgreementSettings)
     asyncio.run(measure_judge(settings, Tools.load(args.index, args.encoder), args.out))

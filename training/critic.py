@@ -38,8 +38,8 @@ from service.stages.critique import read_label, verdict_question
 from training.critic_cases import ASKED, Case, Claim, Source, cases, read_claims, split, split_sentences, take_apart
 from training.data import write_json
 from training.errors import DataError
+from training.evaluation.stats import Interval, Rows, auc, auc_interval, cluster_bootstrap
 from training.rubrics import from_kqa
-from training.stats import Interval, Rows, auc, auc_interval, cluster_bootstrap
 
 
 class CriticTraining(Frozen):

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from principles_index.embed import Encoder, Vectors, query_text
-from training.agreement import load_claims
 from training.data import Question, Rubric
 from training.errors import DataError
+from training.evaluation.agreement import load_claims
 from training.questions import split_of, without_near_duplicates
 from training.rubrics import says
 

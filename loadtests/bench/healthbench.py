@@ -13,13 +13,13 @@ from typing import Any
 from scripts.build_index import ensure_index
 from scripts.common import CACHE, Failure
 from scripts.model import encoder_folder
-from training.answers import System
 from training.build import Tools
 from training.errors import TrainingError
-from training.evaluate import EvaluationSettings, evaluate
+from training.evaluation.answers import System
+from training.evaluation.evaluate import EvaluationSettings, evaluate
+from training.evaluation.report import write_report
 from training.jobs import JobSettings
 from training.profile import JudgeSettings
-from training.report import write_report
 from training.rubrics import read_rubrics
 
 FILE = Path("../shared/data/healthbench-dev/healthbench_dev.jsonl.gz")

@@ -21,7 +21,7 @@ from scripts.common import ROOT
 from scripts.model import encoder_folder
 from scripts.train import Plan, base_model
 from training.data import Rubric, read_rows
-from training.evaluate import load_evaluation
+from training.evaluation.evaluate import load_evaluation
 from training.export import SUMS
 
 ADAPTER = Path("model/adapter_model.safetensors")

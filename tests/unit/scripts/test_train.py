@@ -7,7 +7,7 @@ import yaml
 
 from scripts.common import Failure
 from scripts.train import Plan, evaluation
-from training.evaluate import EvaluationSettings
+from training.evaluation.evaluate import EvaluationSettings
 
 
 def test_a_plan_is_checked_before_anything_is_started(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ from service.trust import load_trust
 from tests.fakes import MODEL, FakeEncoder, FakeLLM, verdict
 from tests.faulty_upstream import Behaviour, FaultyUpstream, answers, completion
 from tests.kit import ask, flags, index, kit_of, library
-from training.agreement import (
+from training.build import Tools
+from training.data import read_json_lines, write_json_lines
+from training.errors import DataError, JobsFailed, JudgeUnavailable
+from training.evaluation.agreement import (
     JOURNAL,
     PAIRS,
     AgreementSettings,
@@ -43,7 +46,7 @@ from training.agreement import (
     load_pairs,
     similarities,
 )
-from training.agreement_figures import (
+from training.evaluation.agreement_figures import (
     Measure,
     Sample,
     accuracy,
@@ -55,14 +58,19 @@ from training.agreement_figures import (
     ranking,
     recall,
 )
-from training.agreement_report import TRUST, Conditions, checks, conclusions, measure_judge, trust_record, write_report
-from training.build import Tools
-from training.data import read_json_lines, write_json_lines
-from training.errors import DataError, JobsFailed, JudgeUnavailable
+from training.evaluation.agreement_report import (
+    TRUST,
+    Conditions,
+    checks,
+    conclusions,
+    measure_judge,
+    trust_record,
+    write_report,
+)
+from training.evaluation.stats import Interval
 from training.jobs import JobSettings
 from training.profile import JudgeSettings
 from training.questions import split_of
-from training.stats import Interval
 
 pytestmark = pytest.mark.unit
 

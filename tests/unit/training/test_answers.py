@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from tests.evaluation_kit import SECRET, Instant, question, traced, withheld
 from tests.faulty_upstream import Behaviour, FaultyUpstream, answers, completion, cuts, refusing, resets, says, sends
-from training.answers import Answer, System, ask, replies
 from training.data import Question, read_json_lines
 from training.errors import DataError, JobsFailed
+from training.evaluation.answers import Answer, System, ask, replies
 from training.jobs import JobSettings
 from training.journal import beside
 

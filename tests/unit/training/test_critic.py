@@ -47,8 +47,8 @@ from training.critic_cases import (
 )
 from training.data import ChatTurn, Question, Rubric, question_id, write_json_lines
 from training.errors import DataError
+from training.evaluation.stats import Interval
 from training.rubrics import from_kqa
-from training.stats import Interval
 from training.toy import make_toy
 
 # Four topics; each answer has four sentences of words that stand nowhere else, and each sentence has its statement.

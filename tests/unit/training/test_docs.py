@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from training.__main__ import _parser
-from training.agreement import AgreementSettings
 from training.cluster import launch
-from training.evaluate import EvaluationSettings
+from training.evaluation.agreement import AgreementSettings
+from training.evaluation.evaluate import EvaluationSettings
 from training.profile import Rubrics, load_profile
 
 PAGE = Path("docs/training.md").read_text("utf-8")

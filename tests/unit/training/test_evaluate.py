@@ -20,16 +20,16 @@ from service.trust import TrustRecord
 from tests.evaluation_kit import SECRET, Instant, Model, question, tools, traced, withheld
 from tests.faulty_upstream import Behaviour, FaultyUpstream, answers, completion
 from tests.kit import library
-from training.answers import System
-from training.compare import compare
 from training.data import Criterion, Maker, Rubric, read_json_lines, write_rows
 from training.errors import DataError, JobsFailed, JudgeUnavailable
-from training.evaluate import RESULT, Evaluation, EvaluationSettings, evaluate, figures, load_evaluation
-from training.grade import GraderSettings, rules_version
+from training.evaluation.answers import System
+from training.evaluation.compare import compare
+from training.evaluation.evaluate import RESULT, Evaluation, EvaluationSettings, evaluate, figures, load_evaluation
+from training.evaluation.grade import GraderSettings, rules_version
+from training.evaluation.measures import Summary
+from training.evaluation.report import write_report
 from training.jobs import JobSettings
-from training.measures import Summary
 from training.profile import JudgeSettings
-from training.report import write_report
 
 SAYS = Criterion(id="c0", text=f"Says what {SECRET} needs.", points=6, tags=("axis:accuracy",))
 ASKS = Criterion(id="c1", text="Asks back.", points=4, tags=("axis:context_awareness",))

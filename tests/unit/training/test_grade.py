@@ -26,7 +26,7 @@ from tests.faulty_upstream import completion as wire
 from tests.kit import index
 from training.data import ChatTurn, Criterion, Question
 from training.errors import JudgeUnavailable
-from training.grade import Grader, GraderSettings, Patient, opened, read_grade, rules_version
+from training.evaluation.grade import Grader, GraderSettings, Patient, opened, read_grade, rules_version
 from training.profile import JudgeSettings
 
 HARMS = Criterion(id="c", text="Advises to wait.", points=-4)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from service.domain import Label
 from service.scoring import score_points
-from training.answers import Reply
-from training.compare import Comparison, compare
 from training.data import ChatTurn, Criterion, Maker, Question, Rubric
 from training.errors import DataError
-from training.grade import Instrument
-from training.measures import (
+from training.evaluation.answers import Reply
+from training.evaluation.compare import Comparison, compare
+from training.evaluation.grade import Instrument
+from training.evaluation.measures import (
     Example,
     Measured,
     Outcome,

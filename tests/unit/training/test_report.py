@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from training.compare import compare
-from training.evaluate import Asked, Evaluation, Manifest
-from training.grade import Instrument
-from training.measures import Example, Measured, summarise
-from training.plots import differences, rates, score_by_length, scores
-from training.report import cautions, report_of, write_report
+from training.evaluation.compare import compare
+from training.evaluation.evaluate import Asked, Evaluation, Manifest
+from training.evaluation.grade import Instrument
+from training.evaluation.measures import Example, Measured, summarise
+from training.evaluation.plots import differences, rates, score_by_length, scores
+from training.evaluation.report import cautions, report_of, write_report
 
 TOOL = Instrument(
     judge="org/judge",

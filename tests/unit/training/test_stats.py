@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from service.scoring import mean_clipped
-from training.stats import (
+from training.evaluation.stats import (
     Interval,
     auc,
     auc_interval,

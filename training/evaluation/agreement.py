@@ -31,7 +31,10 @@ from pydantic import Field, ValidationError, model_validator
 from principles_index.embed import Encoder
 from principles_index.schema import Library
 from service.domain import Frozen, Label, Slug, Text
-from training.agreement_figures import (
+from training.build import Tools
+from training.data import ChatTurn, Criterion, Question, question_id, read_csv, read_rows
+from training.errors import DataError
+from training.evaluation.agreement_figures import (
     Bin,
     Figures,
     Floats,
@@ -43,17 +46,14 @@ from training.agreement_figures import (
     choose_threshold,
     scored,
 )
-from training.build import Tools
-from training.data import ChatTurn, Criterion, Question, question_id, read_csv, read_rows
-from training.errors import DataError
+from training.evaluation.stats import RESAMPLES, Interval
 from training.jobs import BadReply, Done, JobSettings, Pace, run_jobs
 from training.profile import JudgeSettings
 from training.questions import split_of
 from training.reward import Judge
 from training.rubrics import says
-from training.stats import RESAMPLES, Interval
 
-PAIRS = Path(__file__).parent / "pairs"
+PAIRS = Path(__file__).parents[1] / "pairs"
 JOURNAL = "verdicts.jsonl"
 
 SetName = Literal["claims", "pairs"]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.compare import Change
-from training.measures import Measured
-from training.page import Plot
-from training.stats import Interval
+from training.evaluation.compare import Change
+from training.evaluation.measures import Measured
+from training.evaluation.page import Plot
+from training.evaluation.stats import Interval
 
 _COLOURS, _MARKS = ("#1f5fa8", "#c2571a", "#2f7d4f", "#7a3f98"), ("o", "s", "^", "D")  # told apart by the colour-blind
 _GREY = "#8a8a8a"

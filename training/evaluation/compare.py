@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from service.domain import Frozen
 from training.errors import DataError
-from training.grade import Instrument
-from training.measures import Example, Measured, Scores, kept, named, overall, rate, tagged
-from training.stats import RESAMPLES, Interval, bootstrap_difference, bootstrap_mean, group_means
+from training.evaluation.grade import Instrument
+from training.evaluation.measures import Example, Measured, Scores, kept, named, overall, rate, tagged
+from training.evaluation.stats import RESAMPLES, Interval, bootstrap_difference, bootstrap_mean, group_means
 
 _EQUAL = 1e-9  # differences of scores below it are rounding
 

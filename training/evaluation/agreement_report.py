@@ -13,13 +13,13 @@ from pydantic import Field
 
 from service.domain import Frozen
 from service.trust import TrustRecord
-from training.agreement import AgreementSettings, Report, SetReport, agreement
-from training.agreement_figures import Bin, Figures
 from training.build import Tools
 from training.data import write_atomically, write_json
-from training.page import Page, Plot, Section, Table, model_name, render
-from training.plots import scores
-from training.stats import Interval
+from training.evaluation.agreement import AgreementSettings, Report, SetReport, agreement
+from training.evaluation.agreement_figures import Bin, Figures
+from training.evaluation.page import Page, Plot, Section, Table, model_name, render
+from training.evaluation.plots import scores
+from training.evaluation.stats import Interval
 
 TRUST = "trust.json"
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import Frozen
-from training.stats import Interval, Rows, auc, cluster_bootstrap
+from training.evaluation.stats import Interval, Rows, auc, cluster_bootstrap
 
 BINS = 10
 

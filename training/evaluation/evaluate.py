@@ -22,14 +22,14 @@ from service.domain import Frozen
 from service.errors import ConfigError
 from service.rules import BLOCKING_RULES
 from service.trust import load_trust
-from training.answers import Answer, Reply, Served, System, ask, replies
 from training.build import Tools
-from training.compare import Comparison, compare
 from training.data import Criterion, Rubric, write_json
 from training.errors import DataError
-from training.grade import GraderSettings, Instrument, opened
+from training.evaluation.answers import Answer, Reply, Served, System, ask, replies
+from training.evaluation.compare import Comparison, compare
+from training.evaluation.grade import GraderSettings, Instrument, opened
+from training.evaluation.measures import Measured, Outcome, Summary, Verdicts, example, says_nothing, summarise
 from training.jobs import Done, JobSettings, Pace, run_jobs
-from training.measures import Measured, Outcome, Summary, Verdicts, example, says_nothing, summarise
 from training.profile import JudgeSettings
 from training.reward import Scorer
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from training import plots
-from training.compare import Change, Comparison
-from training.evaluate import Evaluation, Manifest
-from training.measures import Quantiles, Summary
-from training.page import Page, Section, Table, model_name, render
-from training.stats import Interval
+from training.evaluation import plots
+from training.evaluation.compare import Change, Comparison
+from training.evaluation.evaluate import Evaluation, Manifest
+from training.evaluation.measures import Quantiles, Summary
+from training.evaluation.page import Page, Section, Table, model_name, render
+from training.evaluation.stats import Interval
 
 _FEW = 30  # questions below which a bootstrap's interval is known to be too narrow
 _STYLES = {

@@ -24,10 +24,10 @@ from service.errors import ClinAlignError, ContextLengthExceeded, Overloaded, Up
 from service.llm import LLM, ModelInfo, UpstreamLLM, Wire
 from service.prompts import Prompts
 from service.settings import Upstream
-from training.answers import read_key
 from training.build import Tools
 from training.data import Criterion, Question
 from training.errors import JudgeUnavailable
+from training.evaluation.answers import read_key
 from training.jobs import Pace
 from training.profile import JudgeSettings
 from training.reward import PROMPTS, Judged, Scorer

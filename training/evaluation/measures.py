@@ -12,12 +12,12 @@ from pydantic import Field
 
 from service.domain import Frozen, Label
 from service.scoring import score_points
-from training.answers import Reply
 from training.data import Criterion, Maker, Rubric
 from training.errors import DataError
-from training.grade import Instrument
+from training.evaluation.answers import Reply
+from training.evaluation.grade import Instrument
+from training.evaluation.stats import RESAMPLES, Interval, bootstrap_mean, group_means, wilson
 from training.reward import Judged
-from training.stats import RESAMPLES, Interval, bootstrap_mean, group_means, wilson
 
 LeftOut = Literal["not_known", "undecided", "nothing_positive"]
 Scores = list[tuple[str, float]]  # (question id, a score of one of its answers)
