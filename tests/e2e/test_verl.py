@@ -85,6 +85,7 @@ def arguments(tmp_path: Path, judge_url: str) -> list[str]:
     convert([tmp_path / "rubrics.jsonl"], tmp_path)
     profile = yaml.safe_load((PROFILES / "qwen3-4b.yaml").read_text())
     profile["reward"]["judge"]["url"] = judge_url
+    profile["reward"]["few_words"] = 0  # the answers below are short
     (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
     return [
         *("--data", str(tmp_path), "--out", str(tmp_path / "run"), "--profile", str(tmp_path / "profile.yaml")),

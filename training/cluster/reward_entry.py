@@ -113,7 +113,7 @@ async def _get(profile: str, index: str, encoder: str) -> Scoring:
 
 def _parts(rewarded: Rewarded) -> dict[str, float]:
     """Numbers for validation's metrics: guards, the share of verdicts had, and each principle met (1) or unmet (0)."""
-    parts = {f"guards/{guard}": float(guard in rewarded.guards) for guard in ("repeats", "too_short")}
+    parts = {f"guards/{guard}": float(guard in rewarded.guards) for guard in ("repeats", "too_short", "short")}
     if rewarded.scored is not None:
         parts["had"] = rewarded.scored.had
         for judged in rewarded.scored.judged:

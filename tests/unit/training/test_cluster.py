@@ -357,6 +357,7 @@ async def test_the_reward_of_an_answer(compute: Compute, fake: FakeReward) -> No
     assert told == {
         "score": 0.75,
         "guards/repeats": 0.0,
+        "guards/short": 0.0,
         "guards/too_short": 0.0,
         "had": 1.0,
         "criteria/plain-language-for-lay": 1.0,
@@ -366,7 +367,7 @@ async def test_the_reward_of_an_answer(compute: Compute, fake: FakeReward) -> No
 
 async def test_a_guarded_answer_has_its_reward(compute: Compute, fake: FakeReward) -> None:
     fake.next.append(EMPTY)
-    assert await called(compute) == {"score": 0.0, "guards/repeats": 0.0, "guards/too_short": 1.0}
+    assert await called(compute) == {"score": 0.0, "guards/repeats": 0.0, "guards/short": 0.0, "guards/too_short": 1.0}
 
 
 async def test_verls_reward_router_changes_nothing(compute: Compute) -> None:
