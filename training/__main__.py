@@ -148,9 +148,9 @@ def rubrics(args: argparse.Namespace) -> None:
             },
         },
     )
-    print(
-        f"{len(prepared.train)} questions to train on, {len(prepared.heldout)} held out; left out: {prepared.left_out}"
-    )
+    left_out = ", ".join(f"{why.replace('_', ' ')} {n}" for why, n in prepared.left_out.items())
+    counts = f"{len(prepared.train)} questions to train on, {len(prepared.heldout)} held out, {len(dangers)} on dangers"
+    print(f"{counts}; left out: {left_out}")
 
 
 def grpo(args: argparse.Namespace) -> None:

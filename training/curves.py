@@ -106,6 +106,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: the alarms, then first and last quarter of each curve."""
+    if len(rows) < _LEAST_STEPS:
+        return f"{len(rows)} steps are too few to compare a first and a last quarter.\n"
     told = alarms(rows)
     lines = [*(f"- **Alarm.** {sentence}" for sentence in told)] or ["No alarm."]
     lines += ["", "| | first quarter | last quarter |", "|---|---|---|"]

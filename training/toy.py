@@ -12,7 +12,9 @@ def make_toy(tokenizer: Path, out: Path) -> Path:
     """Writes the model with the tokenizer and chat template of another folder, atomically. Same bytes every time."""
     import torch
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     words = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     torch.manual_seed(SEED)
     config = Qwen3Config(

@@ -81,6 +81,7 @@ def test_noise_is_no_change() -> None:
 
 def test_a_short_run_tells_nothing() -> None:
     assert alarms(HACKED[:7]) == []
+    assert summary(HACKED[:7]) == "7 steps are too few to compare a first and a last quarter.\n"
 
 
 def test_steps_without_a_criterion_are_left_out() -> None:
