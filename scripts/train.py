@@ -37,6 +37,7 @@ _GPU_SHARE = ("--gpu-memory-utilization", "0.4")  # base and trained model are s
 
 @dataclass(frozen=True)
 class Plan:
+    named: str  # the profile, as it was asked for: a name or a file
     profile: Profile
     run: Path
     accelerate: str | None
@@ -44,8 +45,9 @@ class Plan:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Plan:
+        named = env.get("PROFILE", "").strip() or "cpu"
         try:
-            profile = load_profile(env.get("PROFILE", "").strip() or "cpu")
+            profile = load_profile(named)
         except ProfileError as error:
             raise Failure(f"{error}.") from None
         for file in (*profile.questions.files, *profile.questions.heldout_files):
@@ -53,6 +55,7 @@ class Plan:
                 raise Failure(f"{file} is missing: put it there, or name other files in a profile of your own.")
         run = env.get("RUN", "").strip()
         return cls(
+            named=named,
             profile=profile,
             run=Path(run) if run else CACHE / "runs" / profile.name,
             accelerate=env.get("ACCELERATE", "").strip() or None,
@@ -74,7 +77,7 @@ def main() -> int:
         with Step("Preparing model and index"):
             base, index = base_model(plan.profile), ensure_index()
         places = ("--index", str(index), "--encoder", str(encoder_folder()))
-        named = (str(plan.run), "--profile", os.environ.get("PROFILE", "").strip() or "cpu")
+        named = (str(plan.run), "--profile", plan.named)
         training("rubrics", *named, *places)
         training("grpo", *named, "--model", base, *places, accelerate=plan.accelerate)
         training("export", *named, str(plan.out), "--model", base)
@@ -107,8 +110,8 @@ def training(command: str, *arguments: str, accelerate: str | None = None) -> No
     env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive", "PYTHONWARNINGS": "ignore"}
     env["TQDM_DISABLE"] = "1"  # of those who load models; our own lines say how far it is
     env |= {name: value for name, value in QUIET.items() if value is not None}
-    if Path(encoder_folder()).is_dir():
-        env |= OFFLINE if _is_local(arguments) else {}
+    if _is_local(arguments):
+        env |= OFFLINE
     print(f"\n== {command}", flush=True)
     done = subprocess.run(
         [sys.executable, str(TETHER), str(os.getpid()), sys.executable, *program], cwd=ROOT, env=env, check=False

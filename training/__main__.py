@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import signal
 import sys
@@ -21,9 +20,9 @@ from pydantic import BaseModel, ValidationError
 from principles_index.__main__ import default_encoder
 from service.errors import StartupError
 from service.prompts import Prompts
-from training.data import Rubric, read_rows, write_json, write_rows
-from training.errors import ProfileError, TrainingError
-from training.profile import Profile, load_profile
+from training.data import Rubric, read_rows, sha256_of, write_json, write_rows
+from training.errors import DataError, ProfileError, TrainingError
+from training.profile import Profile, explain, load_profile
 
 FACTS = "facts.json"
 RUBRICS = {name: f"rubrics-{name}.jsonl" for name in ("train", "heldout", "safety")}
@@ -135,7 +134,7 @@ def rubrics(args: argparse.Namespace) -> None:
         args.run / FACTS,
         {
             "principles": len(library.principles),
-            "data": {f.name: f"SHA-256 {_sha256(f)}" for f in files}
+            "data": {f.name: f"SHA-256 {sha256_of(f)}" for f in files}
             | {"trained_on": f"{len(prepared.train)} questions", "held_out": f"{len(prepared.heldout)} questions"}
             | {f"left_out_as_{why}": n for why, n in prepared.left_out.items()},
             "versions": {
@@ -185,7 +184,12 @@ def export(args: argparse.Namespace) -> None:
     from training.export import export as write
 
     profile = _profile(args)
-    facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
+    try:
+        facts = json.loads((args.run / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(
+            f"{args.run} holds no run: make its rubrics with `python -m training rubrics`, then train"
+        ) from None
     if args.evaluation:
         facts["evaluation"] = "\n".join(embedded(file.read_text(encoding="utf-8")) for file in args.evaluation)
         describe(args.run, args.out, profile, facts)
@@ -237,20 +241,13 @@ def _settings(file: Path, kind: type[Settings]) -> Settings:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{file} cannot be read: {type(error).__name__}") from None
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
-        raise ProfileError(f"{file}: {told}") from None
+        raise ProfileError(f"{file}: {explain(error)}") from None
 
 
 def embedded(report: str) -> str:
     """A report as a part of the card: its headings below the card's, without its plots, which lie elsewhere."""
     lines = (line for line in report.splitlines() if not line.startswith("!["))
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from service.settings import Critic as CriticSettings
 from service.settings import Upstream
 from service.stages.critique import Critic, gives_logprobs
 from service.stages.retrieve import Retriever
+from training.data import read_key
 from training.errors import DataError, JudgeUnavailable
 from training.profile import JudgeSettings, Profile
 from training.reward import PROMPTS, Judge, JudgeLike, Reward, Scorer
@@ -61,7 +62,7 @@ class Tools:
 
     async def judge(self, settings: JudgeSettings) -> Judge:
         """Raises JudgeUnavailable where the server does not answer or gives no log-probabilities."""
-        key = settings.api_key_file.read_text(encoding="utf-8").strip() if settings.api_key_file else None
+        key = read_key(settings.api_key_file)
         upstream = Upstream(url=settings.url, model=settings.model, api_key=key, max_connections=settings.in_flight)
         llm = UpstreamLLM(upstream)
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")

@@ -161,6 +161,30 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
     return rows
 
 
+def read_key(file: Path | None) -> str | None:
+    """The API key that a file holds. Raises DataError."""
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"api_key_file: {file} cannot be read.") from None
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hex. Raises DataError."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def fingerprint(value: Any) -> str:
+    """32 hex digits that change with a value of JSON's kinds."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
 def write_rows(file: Path, rows: Iterable[BaseModel]) -> None:
     """Atomic: a reader sees the old file or the whole new one."""
     write_json_lines(file, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))

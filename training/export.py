@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from training import curves
-from training.data import write_atomically
+from training.data import sha256_of, write_atomically
 from training.errors import DataError
 from training.profile import Profile
 from training.runs import ADAPTER, METRICS, MODEL
@@ -70,12 +69,7 @@ def merge(trained: Path, base: Path | str, out: Path) -> None:
 def write_sums(folder: Path) -> None:
     """`sha256sum -c SHA256SUMS` checks the folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
-    lines = []
-    for file in files:
-        with file.open("rb") as stream:
-            lines.append(
-                f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(folder).as_posix()}\n"
-            )
+    lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     write_atomically(folder / SUMS, "".join(lines).encode())
 
 

@@ -165,9 +165,13 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     try:
         return Profile.model_validate({"name": file.stem, **raw})
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
-        raise ProfileError(f"{file}: {told}") from None
+        raise ProfileError(f"{file}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Each wrong value by its path, without the value."""
+    problems = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
 
 
 def _set(raw: dict[str, Any], path: str, value: Any) -> None:

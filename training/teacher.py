@@ -25,7 +25,7 @@ from service.errors import ClinAlignError
 from service.llm import LLM, UpstreamLLM
 from service.prompts import Prompts
 from service.settings import Upstream
-from training.data import Criterion, Rubric, normalised
+from training.data import Criterion, Rubric, normalised, read_key
 from training.errors import DataError, JobsFailed, ProfileError
 from training.jobs import BadReply, Done, JobSettings, Pace, run_jobs
 
@@ -277,12 +277,10 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 def _upstream(settings: TeacherSettings) -> Upstream:
     """Its own retries are off: the jobs' budget is the only one."""
-    key = None
-    if settings.api_key_file is not None:
-        try:
-            key = settings.api_key_file.read_text(encoding="utf-8")  # the client strips it
-        except (OSError, UnicodeDecodeError):
-            raise ProfileError(f"api_key_file: {settings.api_key_file} cannot be read.") from None
+    try:
+        key = read_key(settings.api_key_file)
+    except DataError as error:
+        raise ProfileError(str(error)) from None
     return Upstream(
         url=settings.url, api_key=key, model=settings.model, max_connections=settings.in_flight, retry_ratio=0
     )

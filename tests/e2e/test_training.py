@@ -37,14 +37,7 @@ def environment(**more: str) -> dict[str, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """`make train PROFILE=toy`, in a folder of its own."""
     env = {"PROFILE": "toy", "RUN": str(tmp_path_factory.mktemp("train") / "run")}
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.train"],
-        cwd=ROOT,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = finished("scripts.train", env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Done after" in done.stdout
     return Plan.read(env)
@@ -91,7 +84,7 @@ def test_a_second_run_has_nothing_to_do(trained: Plan) -> None:
     journal = (trained.run / "evaluation" / "heldout" / "answers-trained.jsonl").read_bytes()
     answers = trained.run / "evaluation" / "heldout" / "answers-base.jsonl"
     asked = answers.stat().st_size
-    command = [sys.executable, "-m", "training", "grpo", str(trained.run), "--profile", "toy", *places(trained)]
+    command = grpo(trained, trained.run)
     assert subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False).returncode == 0
     assert (trained.run / "metrics.jsonl").read_bytes() == before
     assert (trained.run / "evaluation" / "heldout" / "answers-trained.jsonl").read_bytes() == journal
@@ -102,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained: Plan, tmp_path: 
     run = tmp_path / "killed"
     run.mkdir()
     (run / "rubrics-train.jsonl").write_bytes((trained.run / "rubrics-train.jsonl").read_bytes())
-    command = [sys.executable, "-m", "training", "grpo", str(run), "--profile", "toy", *places(trained)]
+    command = grpo(trained, run)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as first:
@@ -122,7 +115,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained: Plan, tmp_path: 
 
 
 def test_another_profile_does_not_go_on_in_the_same_folder(trained: Plan) -> None:
-    command = [sys.executable, "-m", "training", "grpo", str(trained.run), "--profile", "toy", *places(trained)]
+    command = grpo(trained, trained.run)
     told = subprocess.run(
         [*command, "--set", "grpo.seed=18"], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
@@ -137,20 +130,20 @@ def test_make_run_serves_the_export(trained: Plan) -> None:
         "QUESTION": "What helps against hay fever?",
         "PORT": str(free_port()),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.run"],
-        cwd=ROOT,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = finished("scripts.run", env)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "What helps against hay fever?" in done.stdout
 
 
-def places(plan: Plan) -> list[str]:
-    return ["--model", base_model(plan.profile), "--index", str(ensure_index()), "--encoder", str(encoder_folder())]
+def grpo(plan: Plan, run: Path) -> list[str]:
+    """The command that trains in `run`."""
+    places = ["--model", base_model(plan.profile), "--index", str(ensure_index()), "--encoder", str(encoder_folder())]
+    return [sys.executable, "-m", "training", "grpo", str(run), "--profile", "toy", *places]
+
+
+def finished(module: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module]
+    return subprocess.run(command, cwd=ROOT, env=environment(**env), capture_output=True, text=True, check=False)
 
 
 def told_steps(process: subprocess.Popen[str]) -> Iterator[int]:

@@ -13,7 +13,6 @@ in `folder` holds ids and probabilities, no text; a model that changed under its
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
@@ -32,7 +30,7 @@ from principles_index.embed import Encoder
 from principles_index.schema import Library
 from service.domain import Frozen, Label, Slug, Text
 from training.build import Tools
-from training.data import ChatTurn, Criterion, Question, question_id, read_csv, read_rows
+from training.data import ChatTurn, Criterion, Question, fingerprint, question_id, read_csv, read_rows, sha256_of
 from training.errors import DataError
 from training.evaluation.agreement_figures import (
     Bin,
@@ -177,7 +175,7 @@ def _labelled(items: Sequence[Item], files: Sequence[Path], path: Path) -> Label
         raise DataError(f"{path} holds no labelled rows")
     if len({item.id for item in items}) != len(items):
         raise DataError(f"{path} asks the same of the same answer twice")
-    return Labelled(tuple(items), {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+    return Labelled(tuple(items), {file.name: sha256_of(file) for file in files})
 
 
 def _question(text: str, file: Path) -> Question:
@@ -186,7 +184,7 @@ def _question(text: str, file: Path) -> Question:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
+    return fingerprint(parts)[:24]
 
 
 # --- the report -------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ delivered, and so a comparison in which nothing differs but the revision.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ from service.errors import (
 )
 from service.llm import without_thinking
 from service.upstream_errors import GARBAGE, refused
-from training.data import Question
-from training.errors import DataError, JobsFailed
+from training.data import Question, fingerprint, read_key
+from training.errors import JobsFailed
 from training.jobs import Done, JobSettings, Pace, run_jobs
 
 _REAL = Pace()
@@ -165,7 +164,7 @@ class Asker:
         """Changes with whatever may change the answer, but for the address: a server may come back on another port."""
         turns = [turn.model_dump() for turn in request.question.messages]
         told = [self.model, turns, self.system.extra, self.system.take, self.seed, request.sample]
-        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        return fingerprint(told)
 
     async def ask(self, request: Request) -> Done:
         """Raises ClinAlignError. That the gateway withholds an answer is a result: the client would have none either."""
@@ -219,16 +218,6 @@ def _client(system: System, jobs: JobSettings) -> openai.AsyncOpenAI:
         max_retries=0,
         timeout=openai.Timeout(jobs.timeout_s, connect=_CONNECT_S),
     )
-
-
-def read_key(file: Path | None) -> str | None:
-    """The key that a file holds. Raises DataError."""
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"api_key_file: {file} cannot be read.") from None
 
 
 async def _served(client: openai.AsyncOpenAI, system: System) -> Served:

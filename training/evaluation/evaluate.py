@@ -7,7 +7,6 @@ the name of their judge: scores of two judges cannot be compared.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
 from pydantic import Field, ValidationError, model_validator
 
 from service.domain import Frozen
@@ -23,7 +21,7 @@ from service.errors import ConfigError
 from service.rules import BLOCKING_RULES
 from service.trust import load_trust
 from training.build import Tools
-from training.data import Criterion, Rubric, write_json
+from training.data import Criterion, Rubric, fingerprint, sha256_of, write_json
 from training.errors import DataError
 from training.evaluation.answers import Answer, Reply, Served, System, ask, replies
 from training.evaluation.compare import Comparison, compare
@@ -130,7 +128,7 @@ async def evaluate(
         raise DataError(f"{settings.data} holds no rubric")
     if len({rubric.question.id for rubric in rubrics}) < len(rubrics):
         raise DataError(f"{settings.data}: two rubrics have the same question")
-    file_hash = _sha256(settings.data)
+    file_hash = sha256_of(settings.data)
     async with opened(settings.judge, tools, pace) as (scorer, instrument):
         trusted = _trusted(settings.trust_file, instrument)
         asked, measured = [], []
@@ -206,7 +204,7 @@ class Judging:
         rubrics, least = self._rubrics, self._settings.least_decided
         fixed = {
             "requests": _requests(system, self._settings), "instrument": self._instrument, "least_decided": least,
-            "rubrics": _fingerprint([rubric.model_dump(mode="json") for rubric in rubrics.values()]),
+            "rubrics": fingerprint([rubric.model_dump(mode="json") for rubric in rubrics.values()]),
         }  # fmt: skip
         return [
             Measured(
@@ -222,7 +220,7 @@ class Judging:
         rubric = self._rubrics[reply.question]
         criteria = [c.model_dump(mode="json", exclude={"tags"}) for c in rubric.criteria]
         turns = [turn.model_dump() for turn in rubric.question.messages]
-        return _fingerprint([self._instrument.model_dump(), turns, criteria, text_key(reply)])
+        return fingerprint([self._instrument.model_dump(), turns, criteria, text_key(reply)])
 
     async def _judge(self, reply: Reply) -> Done:
         assert reply.text is not None
@@ -242,7 +240,7 @@ class Judging:
 
 def text_key(reply: Reply) -> str:
     """The same for the same text in answer to the same question."""
-    return _fingerprint([reply.question, reply.text])
+    return fingerprint([reply.question, reply.text])
 
 
 # --- what it rests on -------------------------------------------------------------------------------------------
@@ -262,7 +260,7 @@ def _same_model(asked: Asked, instrument: Instrument) -> bool:
 
 
 def _requests(system: System, settings: EvaluationSettings) -> str:
-    return _fingerprint([system.model_dump(mode="json", exclude={"api_key_file"}), settings.seed])
+    return fingerprint([system.model_dump(mode="json", exclude={"api_key_file"}), settings.seed])
 
 
 def _trusted(file: Path | None, instrument: Instrument) -> bool:
@@ -273,15 +271,3 @@ def _trusted(file: Path | None, instrument: Instrument) -> bool:
     return record is not None and record.decides(
         model=instrument.judge, prompt_version=instrument.prompts, principles_version=instrument.principles
     )
-
-
-def _fingerprint(value: Any) -> str:
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None

@@ -25,9 +25,8 @@ from service.llm import LLM, ModelInfo, UpstreamLLM, Wire
 from service.prompts import Prompts
 from service.settings import Upstream
 from training.build import Tools
-from training.data import Criterion, Question
+from training.data import Criterion, Question, read_key
 from training.errors import JudgeUnavailable
-from training.evaluation.answers import read_key
 from training.jobs import Pace
 from training.profile import JudgeSettings
 from training.reward import PROMPTS, Judged, Scorer

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from training.data import (
     normalised,
     question_id,
     read_json_lines,
+    read_key,
     read_rows,
+    sha256_of,
     write_rows,
 )
 from training.errors import DataError
@@ -119,3 +122,14 @@ def test_gzip_is_read_and_half_a_gzip_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cannot be read"):
         list(read_json_lines(tmp_path / "rows.jsonl.gz"))
+
+
+def test_keys_and_hashes_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    assert read_key(file) == "secret"
+    assert read_key(None) is None
+    assert sha256_of(file) == hashlib.sha256(b"secret\n").hexdigest()
+    for read in (read_key, sha256_of):
+        with pytest.raises(DataError, match="absent cannot be read"):
+            read(tmp_path / "absent")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training.__main__ import _parser
+from training.__main__ import _parser, main
 from training.cluster import launch
 from training.evaluation.agreement import AgreementSettings
 from training.evaluation.evaluate import EvaluationSettings
@@ -57,3 +58,20 @@ def test_every_example_is_valid(mark: str, kind: type[Rubrics]) -> None:
     (example,) = [text for text in EXAMPLES if text.startswith(mark)]
     raw = yaml.safe_load(example)
     kind.model_validate(raw["rubrics"] if kind is Rubrics else raw)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["export", "RUN", "OUT", "--profile", PROFILE], "holds no run: make its rubrics"),
+        (["curves", "RUN"], "metrics.jsonl cannot be read"),
+        (["evaluate", "RUN/none.yaml", "OUT"], "none.yaml cannot be read"),
+        (["grpo", "RUN", "--profile", "nope"], "there is no profile 'nope'"),
+    ],
+)
+def test_a_step_too_soon_is_one_sentence(
+    command: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main([word.replace("RUN", str(tmp_path)) for word in command]) == 1
+    assert told in capsys.readouterr().err
