@@ -17,7 +17,7 @@ from principles_index.embed import Embedder, Encoder, SentenceEncoder
 from principles_index.index import PrincipleIndex
 from service import language
 from service.api import chat, critique, ops, principles
-from service.api.context import Context, json_response
+from service.api.context import Context, default_options, json_response
 from service.api.present import Versions
 from service.auth import Keys
 from service.errors import (
@@ -61,6 +61,7 @@ def create_app(
     prompts = Prompts.load()
     trust = load_trust(settings.critic.trust_file)
     flags = RedFlags.load(settings.safety.numbers_file, locale=settings.safety.locale)
+    defaults = default_options(settings, index.library)
     found_index, found_encoder = index, encoder
 
     @asynccontextmanager
@@ -80,7 +81,7 @@ def create_app(
             salt_tenants=settings.upstream.cache_salt,
         )
         versions = Versions(library.version, found_index.version, prompts.version)
-        app.state.context = Context(settings, kit, versions, metrics, Keys(settings.keys))
+        app.state.context = Context(settings, kit, versions, metrics, Keys(settings.keys), defaults)
         log.info("started", extra={"fields": {"principles": len(library.principles), "keys": len(settings.keys)}})
         yield
         for task in list(app.state.context.tasks):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from service.errors import InvalidAPIKey
 from service.settings import ApiKey
@@ -15,15 +14,14 @@ from service.settings import ApiKey
 @dataclass(frozen=True, slots=True)
 class Tenant:
     name: str
-    revision: Mapping[str, Any]
 
 
-ANONYMOUS = Tenant("anonymous", {})
+ANONYMOUS = Tenant("anonymous")
 
 
 class Keys:
     def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._keys = tuple((Tenant(key.name, key.revision), key.sha256.encode()) for key in keys)
+        self._keys = tuple((Tenant(key.name), key.sha256.encode()) for key in keys)
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose key this is. Every key is compared, so that time tells nothing. Raises InvalidAPIKey."""

@@ -119,10 +119,12 @@ class RedFlags:
 
         Folded Vietnamese and Hindi in Latin letters look like other languages: each is read for marks or words of its own.
         """
-        kana, han = len(_KANA.findall(normal)), len(_HAN.findall(normal))
-        japanese = kana > 0 and kana * 5 >= han
-        scripts = {"ko": bool(_HANGUL.search(normal)), "ja": japanese, "zh": han > 0 and not japanese}
-        scripts |= {code: bool(script.search(normal)) for code, script in _OTHER_SCRIPTS.items()}
+        scripts: dict[str, bool] = {"ko": False, "ja": False, "zh": False, **dict.fromkeys(_OTHER_SCRIPTS, False)}
+        if not normal.isascii():
+            kana, han = len(_KANA.findall(normal)), len(_HAN.findall(normal))
+            japanese = kana > 0 and kana * 5 >= han
+            scripts = {"ko": bool(_HANGUL.search(normal)), "ja": japanese, "zh": han > 0 and not japanese}
+            scripts |= {code: bool(script.search(normal)) for code, script in _OTHER_SCRIPTS.items()}
         latin = bool(_LATIN.search(normal))
         scripts["hi"] |= len(set(_ROMAN_HINDI.findall(normal))) >= 2
         scripts["vi"] = marked or len(set(_VIETNAMESE.findall(normal))) >= 2

@@ -26,6 +26,7 @@ from service.api.present import (
     text_chunk,
 )
 from service.api.wire import DANGEROUS, ChatBody, RevisionBody, conversation_of, validated
+from service.auth import Tenant
 from service.errors import (
     ClinAlignError,
     InternalError,
@@ -58,6 +59,10 @@ async def chat_completions(request: Request) -> Response:
     here = context(request)
     tenant = here.tenant(request)
     payload = await read_json(request, here.settings.limits)
+    return await while_connected(request, _respond(here, payload, tenant))
+
+
+async def _respond(here: Context, payload: dict[str, Any], tenant: Tenant) -> Response:
     name = payload.get("model")
     if name is not None and not isinstance(name, str):
         raise InvalidValue("model must be a string.", param="model")
@@ -65,15 +70,15 @@ async def chat_completions(request: Request) -> Response:
     if revision is not None and not isinstance(revision, dict):
         raise InvalidValue("revision must be an object.", param="revision")
     asked = _revision(revision)
-    model, named = await while_connected(request, here.model_and_mode(name))
+    model, named = await here.model_and_mode(name)
     options = here.options(asked, named, tenant)
     if options.mode == "off":
-        return await _relay(request, here, payload, model, options)
+        return await _relay(here, payload, model, options)
     body = validated(ChatBody, payload)
     ask = here.ask(body, conversation_of(body.messages), model, options, tenant)
     if body.stream:
-        return await _streamed(request, here, ask, bool(body.stream_options and body.stream_options.include_usage))
-    answer = await while_connected(request, _answer(here, ask))
+        return await _streamed(here, ask, bool(body.stream_options and body.stream_options.include_usage))
+    answer = await _answer(here, ask)
     return json_response(
         completion_of(answer, here.versions, demonstration=here.settings.demonstration), headers=headers_of(answer)
     )
@@ -111,7 +116,7 @@ def _event(answer: Answer, ask: Ask) -> dict[str, Any]:
 # --- streamed ---------------------------------------------------------------------------------------------------
 
 
-async def _streamed(request: Request, here: Context, ask: Ask, include_usage: bool) -> Response:
+async def _streamed(here: Context, ask: Ask, include_usage: bool) -> Response:
     """Waits a little for the outcome or its first words, so that early failures keep their status; then streams."""
     events: asyncio.Queue[Stage | Piece | None] = asyncio.Queue()  # None: the answer is there, or its error
     worth_headers = asyncio.Event()
@@ -132,7 +137,7 @@ async def _streamed(request: Request, here: Context, ask: Ask, include_usage: bo
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if ask.options.progress else here.settings.limits.headers_hold_s):
-                await while_connected(request, worth_headers.wait())
+                await worth_headers.wait()
         headers = dict(_SSE) | (headers_of(task.result()) if task.done() else {})
     except BaseException:
         task.cancel()
@@ -184,9 +189,7 @@ def _data(payload: Mapping[str, Any]) -> bytes:
 # --- mode off ---------------------------------------------------------------------------------------------------
 
 
-async def _relay(
-    request: Request, here: Context, payload: dict[str, Any], model: ModelInfo, options: Options
-) -> Response:
+async def _relay(here: Context, payload: dict[str, Any], model: ModelInfo, options: Options) -> Response:
     """The request as it came to vLLM, the response as it came back; red flags are reported, not acted upon.
 
     The deadline bounds a plain answer; of a stream, each silence.
@@ -214,13 +217,13 @@ async def _relay(
     if payload.get("stream") is True:
         events = here.kit.llm.relay_stream(body)
         async with here.slot():
-            first = await while_connected(request, _in_time(anext(events), options))
+            first = await _in_time(anext(events), options)
         if text is not None:
             n = payload.get("n")
             first = _text_event(first, text, n if isinstance(n, int) else 1) + first
         return StreamingResponse(_relayed(here, first, events, options), headers={**_SSE, **headers})
     async with here.slot():
-        raw = await while_connected(request, _in_time(here.kit.llm.relay(body), options))
+        raw = await _in_time(here.kit.llm.relay(body), options)
     here.metrics.answers.labels("off", "none").inc()
     if text is not None:
         raw = _with_text(raw, text)

@@ -12,16 +12,17 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from principles_index.schema import Library
 from service.api.present import Versions
 from service.api.wire import SAMPLING, ChatBody, PrincipleChoice, RevisionBody, validated
 from service.auth import ANONYMOUS, Keys, Tenant
 from service.domain import Conversation
-from service.errors import ModelNotFound, Overloaded
+from service.errors import ClinAlignError, ConfigError, ModelNotFound, Overloaded
 from service.llm import ModelInfo
 from service.metrics import Metrics
 from service.pipeline import Ask, Kit, Options
 from service.settings import Mode, Settings
-from service.stages.retrieve import Choice
+from service.stages.retrieve import Choice, check
 
 T = TypeVar("T")
 _MODES: tuple[Mode, ...] = ("auto", "off", "critique", "always")
@@ -34,6 +35,7 @@ class Context:
     versions: Versions
     metrics: Metrics
     keys: Keys
+    defaults: Mapping[str, Options]  # of a request that asks for nothing, by tenant
     in_flight: int = 0
     draining: bool = False
     index_error: str | None = None
@@ -69,33 +71,14 @@ class Context:
 
     def options(self, asked: RevisionBody | None, named: Mode | None, tenant: Tenant) -> Options:
         """The request's wishes over the model name's mode, over the key's, over the deployment's."""
-        given = asked.model_dump(exclude_none=True, exclude={"principles"}) if asked else {}
-        key = validated(RevisionBody, tenant.revision)
-        defaults = key.model_dump(exclude_none=True, exclude={"principles"})
-        merged = {**defaults, **({"mode": named} if named else {}), **given}
-        deployment = self.settings.revision
-        return Options(
-            mode=merged.get("mode", deployment.mode),
-            max_rounds=merged.get("max_rounds", deployment.max_rounds),
-            choice=self.choice((asked.principles if asked else None) or key.principles),
-            deadline_s=merged.get("deadline_ms", deployment.deadline_ms) / 1000,
-            locale=merged.get("locale"),
-            strict=merged.get("strict", deployment.strict),
-            progress=merged.get("progress", False),
-            trace=merged.get("trace", "summary"),
-            stream=merged.get("stream", "final"),
-        )
+        options = self.defaults[tenant.name]
+        if named:
+            options = replace(options, mode=named)
+        return options if asked is None else _wished(options, asked, self.settings, self.kit.retriever.library)
 
     def choice(self, asked: list[str] | PrincipleChoice | None) -> Choice:
         """Raises PrincipleNotFound."""
-        if asked is None:
-            choice = Choice(top_k=self.settings.index.top_k)
-        elif isinstance(asked, PrincipleChoice):
-            choice = Choice(None, asked.top_k, tuple(asked.include), tuple(asked.exclude))
-        else:
-            choice = Choice(tuple(asked))
-        self.kit.retriever.check(choice)
-        return choice
+        return _choice(asked, self.settings, self.kit.retriever.library)
 
     def ask(
         self, body: ChatBody, conversation: Conversation, model: ModelInfo, options: Options, tenant: Tenant
@@ -120,6 +103,42 @@ class Context:
         )
 
 
+def default_options(settings: Settings, library: Library) -> dict[str, Options]:
+    """The options of a request that asks for nothing, by tenant. Raises ConfigError for a key's that are not valid."""
+    deployment = settings.revision
+    options = Options(
+        mode=deployment.mode,
+        max_rounds=deployment.max_rounds,
+        choice=_choice(None, settings, library),
+        deadline_s=deployment.deadline_ms / 1000,
+        strict=deployment.strict,
+    )
+    found = {ANONYMOUS.name: options}
+    for key in settings.keys:
+        try:
+            found[key.name] = _wished(options, validated(RevisionBody, key.revision), settings, library)
+        except ClinAlignError as error:
+            raise ConfigError(f"bad settings: CLINALIGN_KEYS: revision of {key.name}: {error}") from None
+    return found
+
+
+def _wished(options: Options, asked: RevisionBody, settings: Settings, library: Library) -> Options:
+    wishes = asked.model_dump(exclude_none=True, exclude={"principles", "deadline_ms"})
+    if asked.deadline_ms is not None:
+        wishes["deadline_s"] = asked.deadline_ms / 1000
+    if asked.principles is not None:
+        wishes["choice"] = _choice(asked.principles, settings, library)
+    return replace(options, **wishes)
+
+
+def _choice(asked: list[str] | PrincipleChoice | None, settings: Settings, library: Library) -> Choice:
+    if asked is None:
+        return Choice(top_k=settings.index.top_k)
+    if isinstance(asked, PrincipleChoice):
+        return check(Choice(None, asked.top_k, tuple(asked.include), tuple(asked.exclude)), library)
+    return check(Choice(tuple(asked)), library)
+
+
 def context(request: Request) -> Context:
     found: Context = request.app.state.context
     return found
@@ -130,23 +149,27 @@ def json_response(payload: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Runs `work` unless the client goes away first: then it is cancelled, and with it every upstream call."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_gone(request))
+    """Awaits `work` unless the client goes away first: then it is cancelled, and with it every upstream call."""
+    worker = asyncio.current_task()
+    assert worker is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        worker.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if gone and worker.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        for each in (task, gone):
-            each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 __all__ = ["ANONYMOUS", "Context", "context", "json_response", "while_connected"]

@@ -1,7 +1,8 @@
 """Finds the patterns of one language in one message: normalise, cut into sentences, match parts, honour contexts.
 
 A pattern is a list of parts that must all occur near each other, in any order, in one sentence or in two neighbours. It
-is tried only on sentences that hold one of its *anchors*, plain strings read off its source: that keeps long texts cheap.
+is tried only on sentences that hold one of its *anchors*, plain strings read off its source, and in messages that hold
+one of each part's: that keeps long texts cheap.
 A *context* (negation, study question, documentation task, old history, idiom) silences a match; see docs/red-flags.md.
 """
 
@@ -13,7 +14,8 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from re import _parser as sre  # type: ignore[attr-defined]
 from typing import Any, Literal
 
@@ -26,6 +28,7 @@ SENTENCE_MAX, SENTENCE_STEP, PAIR_MAX = 300, 200, 360
 MESSAGE_EDGE = 600  # a task ("write a note about ...") is named at the beginning or the end of a message
 HITS_MAX = 16  # places tried per anchor and message, from each end: bounds the work in hostile texts
 WITHIN = 80
+_WORDS_MAX = 8192  # remembered per language; most of a day's messages, and under 2 MB
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -51,6 +54,8 @@ _LATIN = re.compile("[a-z0-9]")
 
 def fold(text: str) -> str:
     """One form for all spellings of a text: NFKC, casefolded, without accents, invisible characters and odd quotes."""
+    if text.isascii():  # all that is left to do, and nearly every English message
+        return _LONG_RUN.sub(r"\1", text).lower().replace("`", "'")
     text = unicodedata.normalize("NFKC", _LONG_RUN.sub(r"\1", _INVISIBLE.sub("", text))).casefold()
     return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text))).translate(_FOLD)
 
@@ -98,7 +103,8 @@ class Units:
     def grams(self) -> frozenset[str]:
         """All strings of one, two and three characters: most anchors are ruled out without a search for them."""
         text = self.text
-        return frozenset(text[i : i + n] for n in (1, 2, 3) for i in range(len(text) - n + 1))
+        pairs = map("".join, pairwise(text))
+        return frozenset(text).union(pairs, map("".join, zip(text, text[1:], text[2:], strict=False)))
 
     def around(self, anchor: str) -> set[int]:
         """The sentences that hold an anchor: its first and its last HITS_MAX places."""
@@ -150,6 +156,7 @@ class Pattern:
     theme: str
     parts: tuple[re.Pattern[str], ...]
     anchors: frozenset[str]
+    others: tuple[frozenset[str], ...]  # anchors of the other parts that have some
     within: int
 
 
@@ -186,6 +193,7 @@ class Speller:
         for word in words:
             for gap in _gaps(word) if len(word) > 5 else ():  # short words come close to too many others
                 self._by_gap[gap].append(word)
+        self._word = lru_cache(_WORDS_MAX)(self._nearest)  # messages share most of their words
 
     def correct(self, text: str) -> str:
         if not self._known and not self._fixed:
@@ -194,7 +202,7 @@ class Speller:
         wrong = {token: word for token in tokens if (word := self._fixed.get(token) or self._word(token))}
         return _TOKEN.sub(lambda m: wrong.get(m[0], m[0]), text) if wrong else text
 
-    def _word(self, token: str) -> str | None:
+    def _nearest(self, token: str) -> str | None:
         if len(token) < 4 or token in self._known:
             return None
         if self._sounds and (word := self._by_sound.get(self._sound(token))):
@@ -245,8 +253,9 @@ class Language:
 
     @cached_property
     def _by_gram(self) -> Mapping[str, Sequence[str]]:
+        """The anchors of all parts, by their first three characters."""
         index = defaultdict[str, list[str]](list)
-        for anchor in self._by_anchor:
+        for anchor in {a for p in self.patterns for part in (p.anchors, *p.others) for a in part}:
             index[anchor[:3]].append(anchor)
         return index
 
@@ -270,14 +279,14 @@ class Language:
         return found
 
     def _candidates(self, units: Units) -> Mapping[int, set[int]]:
-        """The patterns of which an anchor occurs, each with the sentences where one does."""
+        """The patterns of which an anchor of each part occurs, each with the sentences where its rarest do."""
+        text, grams = units.text, self._by_gram
+        present = {anchor for gram in grams.keys() & units.grams for anchor in grams[gram] if anchor in text}
         places = defaultdict[int, set[int]](set)
-        for gram, anchors in self._by_gram.items():
-            if gram in units.grams:
-                for anchor in anchors:
-                    if where := units.around(anchor):
-                        for n in self._by_anchor[anchor]:
-                            places[n] |= where
+        for anchor in present & self._by_anchor.keys():
+            for n in self._by_anchor[anchor]:
+                if not any(part.isdisjoint(present) for part in self.patterns[n].others):
+                    places[n] |= units.around(anchor)
         return places
 
     def _corrected(self, text: str) -> str:
@@ -392,13 +401,21 @@ def parse_language(data: Mapping[str, Any]) -> Language:
     def pattern(group: Mapping[str, Any], raw: Mapping[str, Any]) -> Pattern:
         sources = [expand(part) for part in raw["all"]]
         parts = tuple(compiled(edge[0] + source + edge[1]) for source in sources)
-        anchors = min((_anchors(sre.parse(source)) for source in sources), key=_commonness)
+        anchors, *others = sorted((_anchors(sre.parse(source)) for source in sources), key=_commonness)
         if not anchors:
             raise ConfigError(
                 f"{data['lang']}.yaml: pattern {raw['id']!r} needs a part whose every choice has a plain word."
             )
         within = raw.get("within", WITHIN)
-        return Pattern(f"{group['theme']}/{raw['id']}", group["kind"], group["theme"], parts, anchors, within)
+        return Pattern(
+            id=f"{group['theme']}/{raw['id']}",
+            kind=group["kind"],
+            theme=group["theme"],
+            parts=parts,
+            anchors=anchors,
+            others=tuple(filter(None, others)),
+            within=within,
+        )
 
     for name, source in data.get("words", {}).items():
         macros[name] = expand(source)

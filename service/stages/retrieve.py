@@ -60,14 +60,16 @@ class Retriever:
     embedder: Embedder | None
     timeout_s: float
 
-    def check(self, choice: Choice) -> None:
-        """Raises PrincipleNotFound for an id that the library lacks."""
-        for name in (*(choice.ids or ()), *choice.include, *choice.exclude):
-            if name not in self.library.by_id:
-                raise PrincipleNotFound(
-                    "A principle of that id does not exist. GET /v1/principles lists those that do.",
-                    param="revision.principles",
-                )
+
+def check(choice: Choice, library: Library) -> Choice:
+    """The choice itself. Raises PrincipleNotFound for an id that the library lacks."""
+    for name in (*(choice.ids or ()), *choice.include, *choice.exclude):
+        if name not in library.by_id:
+            raise PrincipleNotFound(
+                "A principle of that id does not exist. GET /v1/principles lists those that do.",
+                param="revision.principles",
+            )
+    return choice
 
 
 async def retrieve(

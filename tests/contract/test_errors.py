@@ -10,7 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import ClinAlignError, UpstreamError, UpstreamOverloaded, UpstreamRateLimited, UpstreamTimeout
+from service.errors import (
+    ClinAlignError,
+    ConfigError,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
 from tests.contract.conftest import Serve
 from tests.fakes import FakeLLM
 
@@ -149,8 +156,18 @@ def test_keys(serve: Serve) -> None:
         request = client.build_request("POST", f"{url}/v1/chat/completions", json=chat())
         request.headers.raw.append((b"authorization", "Bearer ключ".encode()))
         check(client.send(request), 401, "invalid_api_key")
-    assert post(url, chat(), headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    answered = post(url, chat(), headers={"Authorization": f"Bearer {key}"})
+    assert answered.status_code == 200
+    assert answered.json()["revision"]["rounds"] == 0
     assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("revision", [{"mode": "sometimes"}, {"principles": ["nothing"]}, {"rounds": 1}])
+def test_a_key_whose_defaults_are_not_valid_stops_the_start_and_is_named(
+    serve: Serve, revision: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match="CLINALIGN_KEYS: revision of team-b: "):
+        serve(FakeLLM(), keys=[{"name": "team-b", "sha256": "0" * 64, "revision": revision}])
 
 
 @pytest.mark.parametrize(

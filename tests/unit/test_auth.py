@@ -20,7 +20,7 @@ def sha256(key: str) -> str:
 
 KEYS = Keys(
     [
-        ApiKey(name="team-a", sha256=sha256("sk-a"), revision={"mode": "off"}),
+        ApiKey(name="team-a", sha256=sha256("sk-a")),
         ApiKey(name="team-b", sha256=sha256("sk-b")),
         ApiKey(name="team-c", sha256=sha256("schlüssel")),
     ]
@@ -39,11 +39,6 @@ KEYS = Keys(
 )
 def test_a_right_key_is_its_tenants(header: str, name: str) -> None:
     assert KEYS.tenant(header).name == name
-
-
-def test_a_key_brings_its_defaults() -> None:
-    assert KEYS.tenant("Bearer sk-a").revision == {"mode": "off"}
-    assert KEYS.tenant("Bearer sk-b").revision == {}
 
 
 WRONG = [

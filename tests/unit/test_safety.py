@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigError
-from service.red_flags.matching import Speller, Units, normalise, parse_language
+from service.red_flags.matching import Speller, Units, fold, normalise, parse_language
 from service.safety import KINDS, RedFlags
 
 ROWS: list[dict[str, Any]] = [
@@ -196,3 +196,8 @@ def test_a_deployment_may_bring_its_own_numbers(tmp_path: Path) -> None:
     file.write_text("ZZ: {emergency: 000}")
     with pytest.raises(ConfigError, match="quotes"):
         RedFlags.load(file)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_text_folds_to_what_the_longer_way_makes_of_it(text: str) -> None:
+    assert fold(text) == fold(f"{text}\n한")[:-2]
