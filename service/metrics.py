@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.errors import ClinAlignError, spec_of
 from service.pipeline import Answer
+from service.settings import metrics_folder
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
@@ -33,7 +38,7 @@ class Metrics:
             "clinalign_texts_without_relevance", "Texts that the encoder did not read in time.", registry=r
         )
         self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
-        self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r)
+        self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r, multiprocess_mode="livesum")
 
     def answered(self, answer: Answer) -> None:
         work = answer.work
@@ -58,4 +63,21 @@ class Metrics:
         self.errors.labels(spec_of(error).code).inc()
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        """The text format, added up over all workers. Reads files where there are several."""
+        folder = metrics_folder()
+        if folder is None:
+            return generate_latest(self.registry)
+        _forget_dead_workers(Path(folder))
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=folder)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """What a killed worker had in flight is gone with it; what it had counted stays."""
+    for file in folder.glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

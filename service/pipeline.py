@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -192,7 +192,8 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
         work.doubt = "retrieval_failed"
     on_event("critique")
     with work.clock("critique"):
-        work.draft_critique = await _judge(work, kit, await judged_turn(work, kit, work.draft.text))
+        text = work.draft.text
+        work.draft_critique = await _judge(work, kit, work.turn(text), completed=judged_turn(work, kit, text))
     work.spent("critique", work.draft_critique.usage)
     work.best, work.best_critique = work.draft, work.draft_critique
     if work.draft_critique.doubt:
@@ -287,8 +288,9 @@ def _flaw(work: Work, kit: Kit, candidate: Candidate, principles: Sequence[Princ
     return "echoes_request" if echo else None
 
 
-async def _judge(work: Work, kit: Kit, turn: Turn) -> Critique:
-    return await critique(turn, work.matches, work.ask.model, kit.critic, salt(work.ask.tenant, kit))
+async def _judge(work: Work, kit: Kit, turn: Turn, *, completed: Awaitable[Turn] | None = None) -> Critique:
+    ask = work.ask
+    return await critique(turn, work.matches, ask.model, kit.critic, salt(ask.tenant, kit), completed=completed)
 
 
 async def judged_turn(work: Work, kit: Kit, text: str) -> Turn:

@@ -1,6 +1,6 @@
 """All settings, and the only file that reads the environment.
 
-Every field is set by `CLINALIGN_<GROUP>_<FIELD>` (`CLINALIGN_UPSTREAM_URL`), or `CLINALIGN_<FIELD>` for the four that
+Every field is set by `CLINALIGN_<GROUP>_<FIELD>` (`CLINALIGN_UPSTREAM_URL`), or `CLINALIGN_<FIELD>` for those that
 stand alone. `docs/reference/settings.md` is generated from the descriptions below.
 """
 
@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     encoder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2", description="Sentence-transformers model: a folder or a hub id."
     )
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that share the port. Each takes a core under load, and 0.8 GB of memory."
+    )
     demonstration: bool = Field(False, description="A demonstration model answers: every answer says so.")
     keys: tuple[ApiKey, ...] = Field((), description='JSON list of API keys: `[{"name": "team-a", "sha256": "…"}]`.')
     upstream: Upstream = Upstream()
@@ -166,6 +169,19 @@ class Settings(BaseSettings):
                 "set CLINALIGN_KEYS to listen on anything but loopback: without keys anyone could use the gateway"
             )
         return self
+
+
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client takes it from the environment alone
+
+
+def add_up_metrics_in(folder: str) -> None:
+    """Has processes started from here on keep their metrics in files of `folder`, so that each can tell those of all."""
+    os.environ[_METRICS_FOLDER] = folder
+
+
+def metrics_folder() -> str | None:
+    """Where several workers keep their metrics; None in a process that serves alone."""
+    return os.environ.get(_METRICS_FOLDER)
 
 
 def _is_loopback(host: str) -> bool:

@@ -105,26 +105,21 @@ async def _judge(
     flags = kit.flags.detect(conversation.user_texts)
     retrieved = await retrieve(conversation, replace(choice, guard=False), flags, kit.retriever)
     turn = Turn(conversation, answer, detect(conversation.last_user_text), frozenset(flag.kind for flag in flags))
-    turn = await with_relevance(turn, retrieved.vector, kit.retriever)
     salted = salt(tenant, kit)
-    judged = await critique(turn, retrieved.matches, model, kit.critic, salted)
+    completed = with_relevance(turn, retrieved.vector, kit.retriever)
+    judged = await critique(turn, retrieved.matches, model, kit.critic, salted, completed=completed)
     if all(v.label == "unknown" for v in judged.verdicts):
         raise CritiqueFailed("No verdict could be had from the model server or from a rule.")
-    usage = judged.usage
-    verdicts = []
-    for verdict in judged.verdicts:
-        row = verdict_of(verdict)
-        if explain and verdict.label == "unmet":
-            told, spent = await _explain(here, model, turn, verdict, salted)
-            row |= told
-            usage += spent
-        verdicts.append(row)
+    unmet = [verdict for verdict in judged.verdicts if explain and verdict.label == "unmet"]
+    explained = await asyncio.gather(*(_explain(here, model, turn, verdict, salted) for verdict in unmet))
+    told = {verdict.principle.id: row for verdict, (row, _) in zip(unmet, explained, strict=True)}
+    usage = Usage.sum([judged.usage, *(spent for _, spent in explained)])
     return {
         "id": f"crit-{uuid.uuid4().hex}",
         "object": "critique",
         "score": judged.score,
         "critic": "decides" if judged.model_decides else "advises",
-        "verdicts": verdicts,
+        "verdicts": [verdict_of(v) | told.get(v.principle.id, {}) for v in judged.verdicts],
         "facets": facets_of(retrieved.facets),
         "red_flags": [{"kind": flag.kind, "lang": flag.lang, "turn": flag.turn} for flag in flags],
         "usage": _usage(usage),
@@ -143,9 +138,10 @@ async def _explain(
         {"role": "user", "content": question},
     ]
     try:
-        completion = await here.kit.llm.chat(
-            model, messages, {"max_tokens": 300, "temperature": 0, "response_format": _EXPLANATION, **salted}
-        )
+        async with here.kit.critic.slots:
+            completion = await here.kit.llm.chat(
+                model, messages, {"max_tokens": 300, "temperature": 0, "response_format": _EXPLANATION, **salted}
+            )
         told = orjson.loads(completion.text)
         quote, fix = told["quote"], told["fix"]
     except (UpstreamError, orjson.JSONDecodeError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,17 +129,30 @@ class Said:
 
 
 async def critique(
-    turn: Turn, matches: Sequence[Match], model: ModelInfo, critic: Critic, params: Mapping[str, Any] | None = None
+    turn: Turn,
+    matches: Sequence[Match],
+    model: ModelInfo,
+    critic: Critic,
+    params: Mapping[str, Any] | None = None,
+    *,
+    completed: Awaitable[Turn] | None = None,
 ) -> Critique:
-    """Verdicts on `turn.answer` in the order of `matches`; a core match whose rule abstains has none. Upstream failures become `unknown`; only bugs raise."""
+    """Verdicts on `turn.answer` in the order of `matches`; a core match whose rule abstains has none. Upstream failures become `unknown`; only bugs raise.
+
+    `completed` is `turn` with what takes time to know, for the rules. What no rule answers is asked meanwhile.
+    """
     decides = critic.decides(model)
     ask_model = decides or critic.settings.model_verdicts
     prefix = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}]
-    by_rule = await critic.off_loop(_by_rule, turn, matches)
+
+    async def rule() -> dict[str, Label | None]:
+        return await critic.off_loop(_by_rule, turn if completed is None else await completed, matches)
+
+    by_rule = asyncio.create_task(rule())
 
     async def judge(match: Match) -> tuple[Verdict | None, Usage, bool]:
         principle = match.principle
-        told = by_rule.get(principle.rule) if principle.rule else None
+        told = (await by_rule).get(principle.rule) if principle.rule else None
         if told is not None:
             return Verdict(principle, told, float(told == "met"), "rule"), Usage(), False
         if match.reason == "core":
@@ -151,7 +164,7 @@ async def critique(
         )
         return Verdict(principle, said.label, said.p_met, "model"), said.usage, said.failed
 
-    judged = await asyncio.gather(*(judge(match) for match in matches))
+    _, judged = await asyncio.gather(by_rule, asyncio.gather(*(judge(match) for match in matches)))
     return Critique(
         verdicts=tuple(verdict for verdict, _, _ in judged if verdict is not None),
         usage=Usage.sum([usage for _, usage, _ in judged]),

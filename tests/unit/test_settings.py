@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "HOST": ("127.0.0.2", "127.0.0.2"),
     "PORT": ("9000", 9000),
     "ENCODER": ("/models/encoder", "/models/encoder"),
+    "WORKERS": ("2", 2),
     "DEMONSTRATION": ("true", True),
     "LOG": ("debug", "debug"),
     "UPSTREAM_URL": ("http://vllm:8000", "http://vllm:8000"),
