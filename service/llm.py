@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import aiohttp
@@ -18,6 +18,7 @@ import orjson
 
 from service.domain import Completion, Usage
 from service.errors import ClinAlignError, ModelNotFound, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from service.replicas import Replicas
 from service.settings import Upstream
 from service.upstream_errors import GARBAGE, refused
 
@@ -39,6 +40,7 @@ class ModelInfo:
     root: str
     is_vllm: bool
     wire: Wire = field(default_factory=dict)
+    replicas: tuple[str, ...] = ()  # base URLs in the order to try for one conversation; empty: any
 
 
 class LLM(Protocol):
@@ -47,6 +49,10 @@ class LLM(Protocol):
         ...
 
     async def models(self) -> Sequence[ModelInfo]: ...
+
+    def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
+        """The model as this conversation is to use it: all of its calls go where its prefix is cached."""
+        ...
 
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
         """One answer. Raises UpstreamError (UpstreamRejected for a field that is the client's), ContextLengthExceeded."""
@@ -60,11 +66,11 @@ class LLM(Protocol):
         """Length of the rendered prompt in tokens; None where the upstream cannot tell."""
         ...
 
-    async def relay(self, body: Wire) -> bytes:
+    async def relay(self, model: ModelInfo, body: Wire) -> bytes:
         """Mode `off`: the request as it came, the response as it came."""
         ...
 
-    def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
+    def relay_stream(self, model: ModelInfo, body: Wire) -> AsyncIterator[bytes]:
         """Mode `off`, streamed: each server-sent event that holds data, as one data line and its blank line."""
         ...
 
@@ -88,14 +94,14 @@ class RetryBudget:
 
 
 class UpstreamLLM:
-    """One upstream, one connection pool. Must be made inside a running event loop."""
+    """One model server of one or more replicas, one connection pool. Must be made inside a running event loop."""
 
     def __init__(self, settings: Upstream) -> None:
         headers = {"Content-Type": "application/json"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key.strip()}"  # secret files like to end with a newline
         self._settings = settings
-        self._url = settings.url.rstrip("/").removesuffix("/v1")
+        self._replicas = Replicas(settings.urls)
         self._retries = RetryBudget(settings.retry_ratio)
         self._models: tuple[ModelInfo, ...] = ()
         self._models_at = float("-inf")
@@ -121,7 +127,7 @@ class UpstreamLLM:
         """What the upstream lists now. Raises UpstreamError."""
         try:
             async with asyncio.timeout(_MODELS_WAIT_S):
-                payload = _parse(await self._fetch("GET", "/v1/models", None))
+                payload = _parse(await self._fetch(None, "GET", "/v1/models", None))
         except TimeoutError as error:
             raise UpstreamTimeout("The model server does not list its models.") from error
         entries = payload.get("data")
@@ -148,16 +154,19 @@ class UpstreamLLM:
                 return info
         raise ModelNotFound("The model does not exist. GET /v1/models lists those that do.", param="model")
 
+    def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
+        return replace(model, replicas=self._replicas.for_conversation(conversation))
+
     # --- calls ---
 
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
         body = _body(model, messages, params)
-        return _completion(_parse(await self._fetch("POST", "/v1/chat/completions", body, fields=params)))
+        return _completion(_parse(await self._fetch(model, "POST", "/v1/chat/completions", body, fields=params)))
 
     async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
         body = _body(model, messages, params) | {"stream": True, "stream_options": {"include_usage": True}}
         raw, text, finish, usage = "", "", None, Usage()
-        async with aclosing(self._stream(body, params)) as chunks:
+        async with aclosing(self._stream(model, body, params)) as chunks:
             async for _, chunk in chunks:
                 piece, told = _delta(chunk)
                 usage = _usage(chunk["usage"]) if chunk.get("usage") else usage
@@ -185,27 +194,27 @@ class UpstreamLLM:
         if tools:
             body["tools"] = list(tools)
         try:
-            count = _parse(await self._fetch("POST", "/tokenize", body)).get("count")
+            count = _parse(await self._fetch(model, "POST", "/tokenize", body)).get("count")
         except UpstreamUnavailable:
             raise
         except UpstreamError:
             return None
         return count if isinstance(count, int) else None
 
-    async def relay(self, body: Wire) -> bytes:
-        raw = await self._fetch("POST", "/v1/chat/completions", body, fields=body)
+    async def relay(self, model: ModelInfo, body: Wire) -> bytes:
+        raw = await self._fetch(model, "POST", "/v1/chat/completions", {**body, "model": model.id}, fields=body)
         _completion(_parse(raw))  # half an answer is no answer
         return raw
 
-    async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
-        async with aclosing(self._stream(body, body)) as chunks:
+    async def relay_stream(self, model: ModelInfo, body: Wire) -> AsyncIterator[bytes]:
+        async with aclosing(self._stream(model, {**body, "model": model.id}, body)) as chunks:
             async for data, _ in chunks:
                 yield b"data: " + data + b"\n\n"
         yield b"data: [DONE]\n\n"
 
-    async def _stream(self, body: Wire, fields: Wire) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
+    async def _stream(self, model: ModelInfo, body: Wire, fields: Wire) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
         """Each chunk as it came and parsed. Ends after `[DONE]`; raises UpstreamError where that never comes."""
-        async with self._request("POST", "/v1/chat/completions", body) as response:
+        async with self._request(model, "POST", "/v1/chat/completions", body) as response:
             if response.status != 200:
                 raise await _refusal(response, fields=fields)
             async with aclosing(_events(_pieces(response))) as events:
@@ -220,30 +229,48 @@ class UpstreamLLM:
 
     # --- transport ---
 
-    async def _fetch(self, method: str, path: str, body: Wire | None, *, fields: Wire | None = None) -> bytes:
-        async with self._request(method, path, body) as response:
+    async def _fetch(
+        self, model: ModelInfo | None, method: str, path: str, body: Wire | None, *, fields: Wire | None = None
+    ) -> bytes:
+        async with self._request(model, method, path, body) as response:
             if response.status != 200:
                 raise await _refusal(response, fields=fields or {})
             return await _read(response)
 
-    async def _send(self, method: str, path: str, data: bytes | None) -> aiohttp.ClientResponse:
+    async def _send(
+        self, order: Sequence[str], method: str, path: str, data: bytes | None
+    ) -> tuple[str, aiohttp.ClientResponse]:
+        """The head of an answer, from the first replica of `order` that gives one, and which it is."""
         self._retries.earn()
         for attempt in range(_ATTEMPTS):
+            url, *others = self._replicas.reachable(order)
             try:
-                return await self._session.request(method, self._url + path, data=data, allow_redirects=False)
+                with self._replicas.call(url):
+                    response = await self._session.request(method, url + path, data=data, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if _had_begun(error):
                     raise UpstreamError(GARBAGE) from error
                 # Nothing has been answered yet, so asking again is safe; a budget keeps an outage from doubling itself.
-                if attempt + 1 == _ATTEMPTS or not self._retries.spend():
+                # Another replica may be asked without it where this one has not even seen the request.
+                unseen = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+                if unseen:
+                    self._replicas.failed(url)
+                if attempt + 1 == _ATTEMPTS or not ((unseen and others) or self._retries.spend()):
                     raise UpstreamUnavailable("The model server cannot be reached.") from error
+            else:
+                self._replicas.answered(url)
+                return url, response
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def _request(self, method: str, path: str, body: Wire | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._send(method, path, None if body is None else orjson.dumps(body))
+    async def _request(
+        self, model: ModelInfo | None, method: str, path: str, body: Wire | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        order = (model and model.replicas) or self._settings.urls
+        url, response = await self._send(order, method, path, None if body is None else orjson.dumps(body))
         try:
-            yield response
+            with self._replicas.call(url):
+                yield response
         except BaseException:
             response.close()  # unread bytes: the connection cannot be used again, and closing it aborts the request
             raise

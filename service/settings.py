@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
@@ -28,7 +29,8 @@ class Group(BaseModel):
 
 class Upstream(Group):
     url: str = Field(
-        "http://127.0.0.1:8000", description="Base URL of vLLM or another OpenAI-compatible server, without `/v1`."
+        "http://127.0.0.1:8000",
+        description="Base URL of vLLM or another OpenAI-compatible server, without `/v1`. Replicas of one server, separated by commas, share the load by conversation: each finds its prefix in one cache.",
     )
     api_key: str | None = Field(None, repr=False, description="Key sent upstream as a bearer token.")
     model: str | None = Field(None, description="Model served. Default: the first that the upstream lists.")
@@ -44,6 +46,12 @@ class Upstream(Group):
     cache_salt: bool = Field(
         True, description="Send vLLM a salt per API key, so that one tenant cannot time another's prefix cache."
     )
+
+    @cached_property
+    def urls(self) -> tuple[str, ...]:
+        """The replicas' base URLs without `/v1`."""
+        parts = (part.strip().rstrip("/").removesuffix("/v1") for part in self.url.split(","))
+        return tuple(dict.fromkeys(part for part in parts if part))
 
 
 class Index(Group):

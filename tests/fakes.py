@@ -56,6 +56,9 @@ class FakeLLM:
             raise ModelNotFound("The model does not exist.", param="model")
         return self.info
 
+    def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
+        return model
+
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Mapping[str, Any]) -> Completion:
         self.calls.append((list(messages), dict(params)))
         is_verdict = params.get("max_tokens") == 1 and "top_logprobs" in params
@@ -97,8 +100,8 @@ class FakeLLM:
     async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
         return self.tokens
 
-    async def relay(self, body: Wire) -> bytes:
-        self.calls.append((list(body["messages"]), dict(body)))
+    async def relay(self, model: ModelInfo, body: Wire) -> bytes:
+        self.calls.append((list(body["messages"]), {**body, "model": model.id}))
         await self._hang()
         reply = self.queue.pop(0)
         if isinstance(reply, Exception):
@@ -107,11 +110,11 @@ class FakeLLM:
         text = reply if isinstance(reply, str) else reply.text
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return orjson.dumps(
-            {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+            {"id": "x", "object": "chat.completion", "created": 0, "model": model.id, "choices": [choice]}
         )
 
-    async def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
-        raw = orjson.loads(await self.relay(body))
+    async def relay_stream(self, model: ModelInfo, body: Wire) -> AsyncIterator[bytes]:
+        raw = orjson.loads(await self.relay(model, body))
         raw["object"] = "chat.completion.chunk"
         raw["choices"][0]["delta"] = raw["choices"][0].pop("message")
         yield b"data: " + orjson.dumps(raw) + b"\n\n"

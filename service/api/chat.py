@@ -73,7 +73,7 @@ async def _respond(here: Context, payload: dict[str, Any], tenant: Tenant) -> Re
     model, named = await here.model_and_mode(name)
     options = here.options(asked, named, tenant)
     if options.mode == "off":
-        return await _relay(here, payload, model, options)
+        return await _relay(here, payload, model, options, tenant)
     body = validated(ChatBody, payload)
     ask = here.ask(body, conversation_of(body.messages), model, options, tenant)
     if body.stream:
@@ -189,7 +189,9 @@ def _data(payload: Mapping[str, Any]) -> bytes:
 # --- mode off ---------------------------------------------------------------------------------------------------
 
 
-async def _relay(here: Context, payload: dict[str, Any], model: ModelInfo, options: Options) -> Response:
+async def _relay(
+    here: Context, payload: dict[str, Any], model: ModelInfo, options: Options, tenant: Tenant
+) -> Response:
     """The request as it came to vLLM, the response as it came back; red flags are reported, not acted upon.
 
     The deadline bounds a plain answer; of a stream, each silence.
@@ -205,7 +207,8 @@ async def _relay(here: Context, payload: dict[str, Any], model: ModelInfo, optio
     flags = here.kit.flags.detect(texts)
     for kind in {flag.kind for flag in flags}:
         here.metrics.red_flags.labels(kind).inc()
-    body = {k: v for k, v in payload.items() if k != "revision"} | {"model": model.id}
+    model = here.place(model, texts, tenant)
+    body = {k: v for k, v in payload.items() if k != "revision"}
     headers = {"X-Revision-Status": "off"} | ({"X-Red-Flag": flags[0].kind} if flags else {})
     text = None
     if flags and here.settings.safety.enforce_off:
@@ -215,7 +218,7 @@ async def _relay(here: Context, payload: dict[str, Any], model: ModelInfo, optio
         if payload.get("response_format") not in (None, {"type": "text"}):
             text = None  # the content stays JSON
     if payload.get("stream") is True:
-        events = here.kit.llm.relay_stream(body)
+        events = here.kit.llm.relay_stream(model, body)
         async with here.slot():
             first = await _in_time(anext(events), options)
         if text is not None:
@@ -223,7 +226,7 @@ async def _relay(here: Context, payload: dict[str, Any], model: ModelInfo, optio
             first = _text_event(first, text, n if isinstance(n, int) else 1) + first
         return StreamingResponse(_relayed(here, first, events, options), headers={**_SSE, **headers})
     async with here.slot():
-        raw = await _in_time(here.kit.llm.relay(body), options)
+        raw = await _in_time(here.kit.llm.relay(model, body), options)
     here.metrics.answers.labels("off", "none").inc()
     if text is not None:
         raw = _with_text(raw, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -69,6 +69,10 @@ class Context:
                     return await self.kit.llm.model(base), known
             raise
 
+    def place(self, model: ModelInfo, user_texts: Sequence[str], tenant: Tenant) -> ModelInfo:
+        """The model on the replica of this conversation: later turns find what its earlier ones left in the cache."""
+        return self.kit.llm.place(model, f"{tenant.name}\n{user_texts[0] if user_texts else ''}")
+
     def options(self, asked: RevisionBody | None, named: Mode | None, tenant: Tenant) -> Options:
         """The request's wishes over the model name's mode, over the key's, over the deployment's."""
         options = self.defaults[tenant.name]
@@ -94,7 +98,7 @@ class Context:
             tools = {}
         return Ask(
             conversation=conversation,
-            model=model,
+            model=self.place(model, conversation.user_texts, tenant),
             options=options,
             sampling=sampling,
             tools=tools,

@@ -16,6 +16,7 @@ from service.api.body import read_json
 from service.api.context import Context, context, json_response, while_connected
 from service.api.present import facets_of, verdict_of
 from service.api.wire import CritiqueBody, CritiqueInput, conversation_of, validated
+from service.auth import Tenant
 from service.domain import Conversation, Turn, Usage, Verdict
 from service.errors import ClinAlignError, CritiqueFailed, InvalidValue, MissingField, UpstreamError, error_body
 from service.language import detect
@@ -59,13 +60,13 @@ async def post_critique(request: Request) -> Response:
         conversation, answer = _answered(body.messages, body.answer, "messages")
         async with here.slot():
             result = await while_connected(
-                request, _judge(here, model, conversation, answer, choice, body.explain, tenant.name)
+                request, _judge(here, model, conversation, answer, choice, body.explain, tenant)
             )
         return json_response(result)
     if body.messages is not None or body.answer is not None:
         raise InvalidValue("Give either inputs or messages, not both.", param="inputs")
     async with here.slot():
-        results = await while_connected(request, _batch(here, model, body.inputs, choice, body.explain, tenant.name))
+        results = await while_connected(request, _batch(here, model, body.inputs, choice, body.explain, tenant))
     total = Usage.sum(
         [Usage(r["usage"]["prompt_tokens"], r["usage"]["completion_tokens"]) for r in results if "usage" in r]
     )
@@ -85,7 +86,7 @@ def _answered(messages: list[dict[str, Any]], answer: str | None, at: str) -> tu
 
 
 async def _batch(
-    here: Context, model: ModelInfo, inputs: list[CritiqueInput], choice: Choice, explain: bool, tenant: str
+    here: Context, model: ModelInfo, inputs: list[CritiqueInput], choice: Choice, explain: bool, tenant: Tenant
 ) -> list[dict[str, Any]]:
     async def one(i: int, item: CritiqueInput) -> dict[str, Any]:
         try:
@@ -98,14 +99,21 @@ async def _batch(
 
 
 async def _judge(
-    here: Context, model: ModelInfo, conversation: Conversation, answer: str, choice: Choice, explain: bool, tenant: str
+    here: Context,
+    model: ModelInfo,
+    conversation: Conversation,
+    answer: str,
+    choice: Choice,
+    explain: bool,
+    tenant: Tenant,
 ) -> dict[str, Any]:
     """One critique object. Raises CritiqueFailed when no verdict can be had."""
     kit = here.kit
     flags = kit.flags.detect(conversation.user_texts)
     retrieved = await retrieve(conversation, replace(choice, guard=False), flags, kit.retriever)
     turn = Turn(conversation, answer, detect(conversation.last_user_text), frozenset(flag.kind for flag in flags))
-    salted = salt(tenant, kit)
+    salted = salt(tenant.name, kit)
+    model = here.place(model, conversation.user_texts, tenant)
     completed = with_relevance(turn, retrieved.vector, kit.retriever)
     judged = await critique(turn, retrieved.matches, model, kit.critic, salted, completed=completed)
     if all(v.label == "unknown" for v in judged.verdicts):

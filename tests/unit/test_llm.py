@@ -86,11 +86,11 @@ async def stream(client: UpstreamLLM, **params: Any) -> tuple[list[str], Complet
 
 
 async def relay(client: UpstreamLLM) -> bytes:
-    return await client.relay({"model": "m", "messages": HELLO})
+    return await client.relay(MODEL, {"model": "m", "messages": HELLO})
 
 
 async def relay_stream(client: UpstreamLLM) -> list[bytes]:
-    return [piece async for piece in client.relay_stream({"model": "m", "messages": HELLO, "stream": True})]
+    return [piece async for piece in client.relay_stream(MODEL, {"model": "m", "messages": HELLO, "stream": True})]
 
 
 async def until_it_breaks(pieces: AsyncIterator[T]) -> tuple[list[T], UpstreamError]:
@@ -340,9 +340,9 @@ async def test_with_a_relay_every_field_is_the_clients(param: str) -> None:
     body = {"model": "m", "messages": HELLO, "stream_options": 1, "n": 0}
     async with upstream_of(complaint("no", param), complaint("no", param)) as (_, client):
         with pytest.raises(UpstreamRejected) as whole:
-            await client.relay(body)
+            await client.relay(MODEL, body)
         with pytest.raises(UpstreamRejected) as streamed:
-            await anext(client.relay_stream(body))
+            await anext(client.relay_stream(MODEL, body))
     assert whole.value.param == streamed.value.param == param.partition("[")[0]
 
 
@@ -388,6 +388,29 @@ async def test_three_attempts_are_the_most() -> None:
             await chat(client)
     assert len(upstream.asked) == 3
     assert spec_of(caught.value).status == 502
+
+
+async def test_another_replica_takes_over_from_one_that_is_gone_without_touching_the_budget() -> None:
+    async with FaultyUpstream(*[answers(completion("a"))] * 40) as upstream:
+        gone = "http://127.0.0.1:9"
+        async with client_of(f"{gone}, {upstream.url}/v1", retry_ratio=0.0) as client:
+            for i in range(40):
+                placed = client.place(MODEL, f"conversation {i}")
+                assert set(placed.replicas) == {gone, upstream.url}
+                assert (await client.chat(placed, HELLO, {})).text == "a"
+
+
+async def test_all_calls_of_a_conversation_go_to_its_replica() -> None:
+    script = [answers(completion("a"))] * 20
+    async with FaultyUpstream(*script) as one, FaultyUpstream(*script) as other:
+        async with client_of(f"{one.url},{other.url}") as client:
+            for i in range(4):
+                placed = client.place(MODEL, f"conversation {i}")
+                before = len(one.asked)
+                for _ in range(5):
+                    await client.chat(placed, HELLO, {})
+                assert len(one.asked) - before in (0, 5)
+    assert len(one.asked) + len(other.asked) == 20
 
 
 async def test_refused_connections_use_up_the_retry_budget_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -573,7 +596,7 @@ def test_the_pieces_joined_are_the_whole_whatever_the_model_writes(raw: str, cut
         client = UpstreamLLM(Upstream())
         try:
 
-            async def scripted(body: Any, fields: Any) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
+            async def scripted(model: Any, body: Any, fields: Any) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
                 for text in texts:
                     yield b"", chunk(text)
                 yield b"", chunk(finish="stop")
@@ -632,7 +655,9 @@ async def test_a_relayed_stream_is_the_servers_data_without_its_remarks() -> Non
 @pytest.mark.parametrize(("name", "raw"), [broken for broken in BROKEN if broken[0] != "no finish reason"])
 async def test_a_broken_relay_has_no_end_and_no_word_of_the_server(name: str, raw: bytes) -> None:
     async with upstream_of(streams(raw, then="cut")) as (_, client):
-        seen, error = await until_it_breaks(client.relay_stream({"model": "m", "messages": HELLO, "stream": True}))
+        seen, error = await until_it_breaks(
+            client.relay_stream(MODEL, {"model": "m", "messages": HELLO, "stream": True})
+        )
     assert_silent(error)
     assert not any(b"[DONE]" in piece or CANARY.encode() in piece for piece in seen)
 

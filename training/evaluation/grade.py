@@ -129,17 +129,20 @@ class Patient:
     async def models(self) -> Sequence[ModelInfo]:
         return await self.llm.models()
 
+    def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
+        return self.llm.place(model, conversation)
+
     def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
         return self.llm.stream(model, messages, params)
 
     async def count_tokens(self, model: ModelInfo, messages: Sequence[Wire], tools: Sequence[Wire] = ()) -> int | None:
         return await self.llm.count_tokens(model, messages, tools)
 
-    async def relay(self, body: Wire) -> bytes:
-        return await self.llm.relay(body)
+    async def relay(self, model: ModelInfo, body: Wire) -> bytes:
+        return await self.llm.relay(model, body)
 
-    def relay_stream(self, body: Wire) -> AsyncIterator[bytes]:
-        return self.llm.relay_stream(body)
+    def relay_stream(self, model: ModelInfo, body: Wire) -> AsyncIterator[bytes]:
+        return self.llm.relay_stream(model, body)
 
     async def close(self) -> None:
         await self.llm.close()

@@ -74,9 +74,10 @@ async def test_all_else_goes_through() -> None:
     assert await patient.models() == [MODEL]
     assert [piece async for piece in patient.stream(MODEL, [], {})][:2] == ["one", " two"]
     assert await patient.count_tokens(MODEL, []) == 10
-    body = {"model": "m", "messages": []}
-    assert b'"m"' in await patient.relay(body)
-    assert [event async for event in patient.relay_stream(body)][-1] == b"data: [DONE]\n\n"
+    body = {"messages": []}
+    assert patient.place(MODEL, "x") == MODEL
+    assert MODEL.id.encode() in await patient.relay(MODEL, body)
+    assert [event async for event in patient.relay_stream(MODEL, body)][-1] == b"data: [DONE]\n\n"
     await patient.close()
 
 

@@ -1,0 +1,71 @@
+"""Which replica of the model server a conversation goes to.
+
+Rendezvous hashing (Thaler and Ravishankar 1998) with bounded loads (Mirrokni and others 2018): a conversation has an
+order of replicas of its own, so all stages of its answers and its later turns find their prefix in one cache, and a
+replica that comes or goes moves only its own conversations. One that is busier than its fair share by `_SLACK` is passed
+over, so that a popular beginning does not pile up on one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+log = logging.getLogger("clinalign")
+
+_SLACK = 1.25
+_FEW = 8  # calls in flight up to which a replica counts as idle: one answer has a dozen at a time
+_OUT_S = 30.0
+_REMEMBERED = 4096
+
+
+class Replicas:
+    """The replicas by base URL, how many calls each has in flight, and which cannot be reached for now."""
+
+    def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._urls = tuple(urls)
+        self._clock = clock
+        self._in_flight: Counter[str] = Counter()
+        self._out_until: dict[str, float] = {}
+        self._order = lru_cache(_REMEMBERED)(self._ranked)
+
+    def _ranked(self, key: str) -> tuple[str, ...]:
+        def weight(url: str) -> bytes:
+            return hashlib.blake2b(f"{key}\n{url}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+        return tuple(sorted(self._urls, key=weight))
+
+    def for_conversation(self, key: str) -> tuple[str, ...]:
+        """All replicas in the order in which they are to be tried: the conversation's own, those with room first."""
+        order = self._order(key)
+        if len(order) == 1:
+            return order
+        most = max(_FEW, _SLACK * (self._in_flight.total() + 1) / len(order))
+        return tuple(sorted(order, key=lambda url: self._in_flight[url] >= most))  # stable
+
+    def reachable(self, order: Sequence[str]) -> tuple[str, ...]:
+        """Those that are not out; all of them when all are, since one may be back."""
+        now = self._clock()
+        return tuple(url for url in order if self._out_until.get(url, 0.0) <= now) or tuple(order)
+
+    @contextmanager
+    def call(self, url: str) -> Iterator[None]:
+        self._in_flight[url] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[url] -= 1
+
+    def failed(self, url: str) -> None:
+        """It could not be reached: the others serve until `_OUT_S` have passed."""
+        if len(self._urls) > 1 and self._out_until.get(url, 0.0) <= self._clock():
+            log.warning("replica_out", extra={"fields": {"replica": self._urls.index(url), "seconds": _OUT_S}})
+        self._out_until[url] = self._clock() + _OUT_S
+
+    def answered(self, url: str) -> None:
+        self._out_until.pop(url, None)

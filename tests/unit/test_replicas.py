@@ -1,0 +1,84 @@
+"""A conversation stays with its replica, moves only when it must, and a replica that is out is passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.replicas import Replicas
+
+URLS = [f"http://vllm-{i}:8000" for i in range(8)]
+KEYS = [f"team\nquestion {i}" for i in range(2000)]
+
+
+def own(replicas: Replicas, key: str) -> str:
+    return replicas.for_conversation(key)[0]
+
+
+def test_a_conversation_has_all_replicas_in_an_order_of_its_own_that_does_not_change() -> None:
+    one, other = Replicas(URLS), Replicas(URLS[::-1])
+    for key in KEYS[:100]:
+        assert one.for_conversation(key) == other.for_conversation(key)
+        assert set(one.for_conversation(key)) == set(URLS)
+
+
+def test_conversations_are_spread_evenly() -> None:
+    counts = Counter(own(Replicas(URLS), key) for key in KEYS)
+    assert min(counts.values()) > 0.75 * len(KEYS) / len(URLS)
+
+
+def test_a_replica_that_goes_moves_only_its_own_conversations() -> None:
+    before, after = Replicas(URLS), Replicas(URLS[:-1])
+    for key in KEYS:
+        if own(before, key) != URLS[-1]:
+            assert own(after, key) == own(before, key)
+
+
+def test_a_busy_replica_is_passed_over_and_stays_next_in_line() -> None:
+    replicas = Replicas(URLS[:2])
+    mine, other = replicas.for_conversation("a")
+    with ExitStack() as calls:
+        for _ in range(8):
+            assert own(replicas, "a") == mine
+            calls.enter_context(replicas.call(mine))
+        assert replicas.for_conversation("a") == (other, mine)
+    assert own(replicas, "a") == mine
+
+
+def test_load_is_bounded_for_the_most_popular_beginning() -> None:
+    replicas = Replicas(URLS)
+    counts: Counter[str] = Counter()
+    with ExitStack() as calls:
+        for _ in range(400):
+            url = own(replicas, "the same question")
+            counts[url] += 1
+            calls.enter_context(replicas.call(url))
+    assert max(counts.values()) <= 1.25 * 400 / len(URLS) + 1
+
+
+def test_a_replica_that_is_out_comes_back_after_a_while_or_when_it_answers() -> None:
+    now = 0.0
+    replicas = Replicas(URLS[:3], lambda: now)
+    order = replicas.for_conversation("a")
+    replicas.failed(order[0])
+    assert replicas.reachable(order) == order[1:]
+    now = 30.0
+    assert replicas.reachable(order) == order
+    replicas.failed(order[0])
+    replicas.answered(order[0])
+    assert replicas.reachable(order) == order
+
+
+def test_where_all_are_out_all_are_tried() -> None:
+    replicas = Replicas(URLS[:2])
+    for url in URLS[:2]:
+        replicas.failed(url)
+    assert set(replicas.reachable(URLS[:2])) == set(URLS[:2])
+
+
+@given(st.text(st.characters()))
+def test_any_text_has_a_replica(key: str) -> None:
+    assert len(Replicas(URLS).for_conversation(key)) == len(URLS)
