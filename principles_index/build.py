@@ -12,7 +12,7 @@ import faiss
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from principles_index.embed import Encoder
+from principles_index.encoders import Encoder
 from principles_index.schema import Library
 from service.domain import Principle
 from service.errors import IndexInvalid

@@ -1,85 +1,55 @@
-"""Text to vectors: the sentence-transformers encoder, and an async front that batches and never blocks the event loop."""
+"""The async front of the encoder: it batches, remembers, and never blocks the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from principles_index.encoders import Encoder, Vectors
 from service.domain import Conversation
-from service.errors import ConfigError
-
-Vectors = npt.NDArray[np.float32]
 
 _BATCH = 32
 _QUERY_CHARS = 4_000  # far more than 256 tokens of any language; bounds the tokeniser's work
 
 
-class Encoder(Protocol):
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the vectors would."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, shape (len(texts), dimension), float32."""
-        ...
-
-
-class SentenceEncoder:
-    """A sentence-transformers model on the CPU. `name` is a folder or a hub id; remote code is never trusted."""
-
-    def __init__(self, name: str, *, threads: int = 1) -> None:
-        import torch
-        from sentence_transformers import SentenceTransformer
-
-        torch.set_num_threads(threads)
-        try:
-            self._model = SentenceTransformer(
-                name, device="cpu", trust_remote_code=False, local_files_only=Path(name).is_dir()
-            )
-        except Exception as error:
-            raise ConfigError(
-                f"the encoder {name!r} cannot be loaded: give CLINALIGN_ENCODER a folder that holds one"
-            ) from error
-        self.fingerprint = self._fingerprint()
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self._model.max_seq_length).encode())
-        for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        vectors = self._model.encode(
-            list(texts), batch_size=_BATCH, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-        )
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
 class Embedder:
     """Encodes off the event loop; texts that arrive while a batch is being encoded make up the next one.
 
-    `first` texts, which everything else of an answer waits for, go before the others.
+    `first` texts, which everything else of an answer waits for, go before the others. The vectors of the last `remembered`
+    of them are kept under a hash, and for their `owner` alone: nobody can time what another has asked.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(
+        self, encoder: Encoder, *, remembered: int = 0, on_lookup: Callable[[bool], None] = lambda known: None
+    ) -> None:
         self._encoder = encoder
+        self._remembered = remembered
+        self._known: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._on_lookup = on_lookup
         self._first: deque[tuple[str, asyncio.Future[Vectors]]] = deque()
         self._waiting: deque[tuple[str, asyncio.Future[Vectors]]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         self._worker: asyncio.Task[None] | None = None
 
-    async def embed(self, text: str, *, first: bool = False) -> Vectors:
+    async def embed(self, text: str, *, first: bool = False, owner: str = "") -> Vectors:
         """Unit vector of shape (dimension,)."""
+        if not first or not self._remembered:
+            return await self._embed(text, first=first)
+        key = hashlib.blake2b(f"{owner}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        vector = self._known.get(key)
+        self._on_lookup(vector is not None)
+        if vector is not None:
+            self._known.move_to_end(key)
+            return vector
+        vector = self._known[key] = await self._embed(text, first=first)
+        if len(self._known) > self._remembered:
+            self._known.popitem(last=False)
+        return vector
+
+    async def _embed(self, text: str, *, first: bool) -> Vectors:
         future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         (self._first if first else self._waiting).append((text, future))
         if self._worker is None or self._worker.done():

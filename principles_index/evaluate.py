@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from principles_index.embed import Encoder, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import Encoder
 from principles_index.index import PrincipleIndex
 from service.domain import Conversation, Principle
 

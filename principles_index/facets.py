@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from principles_index.embed import Vectors
+from principles_index.encoders import Vectors
 from service.domain import FACET_VALUES, Exemplar, Expertise, Facets, Task, Uncertainty, Urgency
 
 _RIDGE = 3.0  # weight of the penalty on the squared coefficients, beside one squared error per exemplar

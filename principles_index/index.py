@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 
 from principles_index.build import MANIFEST, PRINCIPLES, VECTORS, Manifest
-from principles_index.embed import Vectors
+from principles_index.encoders import Vectors
 from principles_index.facets import FacetModel
 from principles_index.ranking import Ranker
 from principles_index.schema import Library

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from principles_index.embed import Vectors
+from principles_index.encoders import Vectors
 from service.domain import Facets, Match, Principle
 
 _POOL = 256  # prototypes that the facets re-rank

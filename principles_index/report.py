@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from principles_index.embed import Vectors
+from principles_index.encoders import Vectors
 from principles_index.evaluate import is_emergency, macro_f1, share
 from principles_index.facets import FacetModel
 from principles_index.index import PrincipleIndex

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.child import POLL_S, Child
+from scripts.child import OFFLINE, Child
 from scripts.common import CACHE, LOGS, ROOT, Failure, fail, sha256_of, shown
 from scripts.model import ENCODER_SHA256, encoder_folder
 from scripts.progress import Step
-from scripts.vllm_server import OFFLINE
 
 INDEX = CACHE / "index"
 SOURCES = ("principles_index/**/*.py", "principles_index/**/*.yaml", "service/domain.py")
@@ -47,22 +45,11 @@ def ensure_index(tick: Callable[[], None] = lambda: None, folder: Path = INDEX) 
     if is_current(folder, stamp_file, made_from):
         return folder
     command = [sys.executable, "-m", "principles_index", "build"]
-    command += ["--out", str(folder), "--encoder", str(encoder_folder())]
+    command += ["--out", str(folder), "--encoder", str(encoder_folder(tick=tick))]
     with Child("Building the index", command, LOGS / "index.log", OFFLINE) as builder:
-        while builder.exit_status is None:
-            tick()
-            wait(builder)
-        if builder.exit_status != 0:
-            raise Failure(f"The index could not be built: {builder.last_error()} (see {shown(builder.log)}).")
+        builder.finish(tick)
     stamp_file.write_text(json.dumps(stamp_of(folder, made_from)))
     return folder
-
-
-def wait(child: Child) -> None:
-    try:
-        child.join(POLL_S)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def main() -> int:

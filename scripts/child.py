@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -21,6 +22,8 @@ from scripts.common import ROOT, Failure, shown
 POLL_S = 0.2
 GRACE_S = 15.0
 LOOPBACK = "127.0.0.1"
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 _ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Invalid): .+")
 _TETHER = Path(__file__).with_name("tether.py")
@@ -71,6 +74,15 @@ class Child:
         """Waits for the child's end. Raises subprocess.TimeoutExpired."""
         assert self._process is not None, "not started"
         return self._process.wait(timeout_s)
+
+    def finish(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Waits until it has done its work. Raises Failure when it fails."""
+        while self.exit_status is None:
+            tick()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.join(POLL_S)
+        if self.exit_status != 0:
+            raise Failure(f"{self.name} failed: {self.last_error()} (see {shown(self.log)}).")
 
     def check(self) -> None:
         """Raises Failure when the child has ended by itself."""

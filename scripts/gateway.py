@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.child import LOOPBACK, Child, free_port
+from scripts.child import LOOPBACK, OFFLINE, Child, free_port
 from scripts.common import LOGS
 from scripts.model import encoder_folder
-from scripts.vllm_server import OFFLINE
 
 READY_S = 120.0
 

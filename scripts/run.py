@@ -18,7 +18,7 @@ from typing import Any
 
 import openai
 
-from scripts.build_index import ensure_index, wait
+from scripts.build_index import ensure_index
 from scripts.child import POLL_S, Child, answers
 from scripts.common import LOGS, Failure, fail, has_nvidia_gpu, shown
 from scripts.gateway import Gateway
@@ -104,12 +104,8 @@ def convert(step: Step) -> None:
     """In a process of its own, so that its memory is free again before vLLM wants it."""
     if is_sound(FOLDER):
         return
-    with Child("The conversion", [sys.executable, "-m", "scripts.model"], LOGS / "model.log") as child:
-        while child.exit_status is None:
-            step.tick("converting it, once")
-            wait(child)
-        if child.exit_status != 0:
-            raise Failure(child.tail(1) or f"The model could not be converted (see {shown(child.log)}).")
+    with Child("The conversion", [sys.executable, "-m", "scripts.model", "model"], LOGS / "model.log") as child:
+        child.finish(lambda: step.tick("converting it, once"))
 
 
 def check_upstream(url: str) -> None:

@@ -20,12 +20,13 @@ from typing import Any
 import yaml
 
 from scripts.build_index import ensure_index
+from scripts.child import OFFLINE
 from scripts.common import CACHE, LOGS, ROOT, Failure, fail, has_nvidia_gpu, shown
 from scripts.gateway import Gateway
 from scripts.model import FOLDER, encoder_folder, ensure_model
 from scripts.plan import available_gb, kv_cache_gib
 from scripts.progress import Step
-from scripts.vllm_server import OFFLINE, QUIET, VllmServer
+from scripts.vllm_server import QUIET, VllmServer
 from training.errors import ProfileError
 from training.profile import Profile, load_profile
 from training.toy import make_toy

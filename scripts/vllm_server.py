@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from scripts.child import LOOPBACK, Child, free_port
+from scripts.child import LOOPBACK, OFFLINE, Child, free_port
 from scripts.common import LOGS, Failure, shown
 
 DEMONSTRATION = "SmolLM2-135M-Instruct"
@@ -20,7 +20,6 @@ WARM_UP_S = 120.0
 
 # To vLLM itself, VLLM_PORT is the first port that its workers talk over; to `make run` it is where vLLM listens.
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_PORT": None}
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 # 32 is the smallest block that vLLM's CPU attention takes: 77 % of the verdicts' prompt tokens come from the cache
 # against 46 % with its default of 128, and eight verdicts take 0.6 s against 1.3 s.

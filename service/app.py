@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from principles_index.embed import Embedder, Encoder, SentenceEncoder
+from principles_index.embed import Embedder
+from principles_index.encoders import Encoder, load_encoder
 from principles_index.index import PrincipleIndex
 from service import language
 from service.api import chat, critique, ops, principles
@@ -53,7 +54,7 @@ def create_app(
     """The application. Tests give their own `llm`, `index` and `encoder`. Raises StartupError."""
     metrics = Metrics()
     if encoder is None:
-        encoder = SentenceEncoder(settings.encoder)
+        encoder = load_encoder(settings.encoder)
     if index is None:
         index = PrincipleIndex.load(settings.index.dir, encoder_fingerprint=encoder.fingerprint)
     _check_rules(index)
@@ -67,7 +68,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         model = llm or UpstreamLLM(settings.upstream)
-        embedder = Embedder(found_encoder)
+        embedder = Embedder(found_encoder, remembered=settings.index.remembered, on_lookup=metrics.looked_up)
         library = found_index.library
         slots = asyncio.Semaphore(settings.limits.verdicts)
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")

@@ -37,6 +37,9 @@ class Metrics:
         self.without_relevance = Counter(
             "clinalign_texts_without_relevance", "Texts that the encoder did not read in time.", registry=r
         )
+        self.lookups = Counter(
+            "clinalign_vector_lookups", "Conversations whose vector was remembered, or not.", ["found"], registry=r
+        )
         self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
         self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r, multiprocess_mode="livesum")
 
@@ -58,6 +61,9 @@ class Metrics:
             self.candidates.labels(judged.candidate.kind, judged.outcome).inc()
         for kind in {flag.kind for flag in work.flags}:
             self.red_flags.labels(kind).inc()
+
+    def looked_up(self, known: bool) -> None:
+        self.lookups.labels(str(known).lower()).inc()
 
     def failed(self, error: ClinAlignError) -> None:
         self.errors.labels(spec_of(error).code).inc()

@@ -210,7 +210,10 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
 
 async def _retrieve(work: Work, kit: Kit) -> None:
     with work.clock("retrieve"):
-        work.retrieved = await retrieve(work.ask.conversation, work.ask.options.choice, work.flags, kit.retriever)
+        ask = work.ask
+        work.retrieved = await retrieve(
+            ask.conversation, ask.options.choice, work.flags, kit.retriever, tenant=ask.tenant
+        )
 
 
 async def _draft(work: Work, kit: Kit, params: Mapping[str, Any]) -> None:

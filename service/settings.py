@@ -62,6 +62,11 @@ class Index(Group):
     timeout_s: float = Field(
         2.0, gt=0, description="Seconds for embedding and search; after that the core principles serve."
     )
+    remembered: int = Field(
+        4096,
+        ge=0,
+        description="Conversations whose vectors are kept, by hash and per API key, at 1.6 kB each. 0: none.",
+    )
 
 
 class Critic(Group):
@@ -153,7 +158,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     encoder: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="Sentence-transformers model: a folder or a hub id."
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="Sentence-transformers model: a folder or a hub id. A folder that holds `onnx/model.onnx` (`python -m principles_index export` makes one) is served by ONNX Runtime: the same vectors in a third of the time.",
     )
     workers: int = Field(
         1, ge=1, le=64, description="Processes that share the port. Each takes a core under load, and 0.8 GB of memory."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from principles_index.embed import Vectors
+from principles_index.encoders import Vectors
 from service.domain import Completion, Usage
 from service.errors import ModelNotFound
 from service.llm import ModelInfo, Wire

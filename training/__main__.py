@@ -223,11 +223,11 @@ def agree(args: argparse.Namespace) -> None:
 
 
 def critic(args: argparse.Namespace) -> None:
-    from principles_index.embed import SentenceEncoder
+    from principles_index.encoders import load_encoder
     from training.critic import CriticTraining, trial
 
     result = trial(
-        args.model, SentenceEncoder(args.encoder), args.answered, args.claims, {"adapter": CriticTraining()}, args.out
+        args.model, load_encoder(args.encoder), args.answered, args.claims, {"adapter": CriticTraining()}, args.out
     )
     print(result.model_dump_json(indent=2))
 

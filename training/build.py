@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from principles_index.embed import Embedder, Encoder, SentenceEncoder
+from principles_index.embed import Embedder
+from principles_index.encoders import Encoder, load_encoder
 from principles_index.index import PrincipleIndex
 from service import language
 from service.errors import UpstreamError
@@ -38,7 +39,7 @@ class Tools:
     @classmethod
     def load(cls, index: Path, encoder: str) -> Tools:
         """Raises StartupError for an index or encoder that cannot be used, DataError for a rule that does not exist."""
-        loaded = SentenceEncoder(encoder)
+        loaded = load_encoder(encoder)
         found = PrincipleIndex.load(index, encoder_fingerprint=loaded.fingerprint)
         for principle in found.library.principles:
             if principle.rule is not None and principle.rule not in RULES:

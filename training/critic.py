@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from principles_index.embed import Encoder
+from principles_index.encoders import Encoder
 from service.domain import Completion, Frozen, Usage
 from service.prompts import Prompts
 from service.settings import Critic as CriticSettings

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from principles_index.embed import Encoder, Vectors, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import Encoder, Vectors
 from training.data import Question, Rubric
 from training.errors import DataError
 from training.evaluation.agreement import load_claims

@@ -17,7 +17,8 @@ from typing import Any
 import faiss
 from pydantic import ValidationError
 
-from principles_index.embed import Encoder, Vectors, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import Encoder, Vectors
 from principles_index.schema import Library
 from service.rules import BLOCKING_RULES
 from training.data import ChatTurn, Question, Split, question_id, read_csv, read_json_lines

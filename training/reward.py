@@ -18,7 +18,8 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from principles_index.embed import Vectors, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import Vectors
 from service.domain import FlagKind, Frozen, Label, Turn, Usage
 from service.language import detect
 from service.llm import ModelInfo

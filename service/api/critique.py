@@ -110,7 +110,8 @@ async def _judge(
     """One critique object. Raises CritiqueFailed when no verdict can be had."""
     kit = here.kit
     flags = kit.flags.detect(conversation.user_texts)
-    retrieved = await retrieve(conversation, replace(choice, guard=False), flags, kit.retriever)
+    choice = replace(choice, guard=False)
+    retrieved = await retrieve(conversation, choice, flags, kit.retriever, tenant=tenant.name)
     turn = Turn(conversation, answer, detect(conversation.last_user_text), frozenset(flag.kind for flag in flags))
     salted = salt(tenant.name, kit)
     model = here.place(model, conversation.user_texts, tenant)

@@ -49,7 +49,7 @@ async def get_principle(request: Request, principle_id: str) -> Response:
 async def search_principles(request: Request) -> Response:
     """Which principles matter for a conversation or a query, with similarity and facets."""
     here = context(request)
-    here.tenant(request)
+    tenant = here.tenant(request)
     body = validated(SearchBody, await read_json(request, here.settings.limits))
     if body.messages is not None:
         conversation = conversation_of(body.messages)
@@ -58,9 +58,8 @@ async def search_principles(request: Request) -> Response:
     else:
         raise MissingField("Give messages or a query.", param="messages")
     kit = here.kit
-    found = await retrieve(
-        conversation, Choice(top_k=body.top_k), kit.flags.detect(conversation.user_texts), kit.retriever
-    )
+    flags = kit.flags.detect(conversation.user_texts)
+    found = await retrieve(conversation, Choice(top_k=body.top_k), flags, kit.retriever, tenant=tenant.name)
     if found.failed:
         raise NotReady("The index cannot be searched.")
     rows = [

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from principles_index.embed import Embedder, Vectors, query_text
+from principles_index.embed import Embedder, query_text
+from principles_index.encoders import Vectors
 from principles_index.index import Filters, PrincipleIndex
 from principles_index.schema import Library
 from service.domain import Conversation, Facets, FlagKind, Match, RedFlag, Turn
@@ -73,7 +74,7 @@ def check(choice: Choice, library: Library) -> Choice:
 
 
 async def retrieve(
-    conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever
+    conversation: Conversation, choice: Choice, flags: Sequence[RedFlag], retriever: Retriever, *, tenant: str = ""
 ) -> Retrieved:
     """Matches in the order: requested, retrieved (best first), for red flags, core, always-on. Never raises.
 
@@ -85,7 +86,7 @@ async def retrieve(
         if retriever.index is None or retriever.embedder is None:
             raise RuntimeError("no index")
         async with asyncio.timeout(retriever.timeout_s):
-            vector = await retriever.embedder.embed(query_text(conversation), first=True)
+            vector = await retriever.embedder.embed(query_text(conversation), first=True, owner=tenant)
         found = retriever.index.search(vector, choice.top_k, Filters(choice.include, choice.exclude))
         matches, facets, failed = found.matches, found.facets, False
     except Exception as error:  # noqa: BLE001 - whatever broke, the core principles stand in, and the answer is marked

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from principles_index.build import build
-from principles_index.embed import SentenceEncoder, query_text
+from principles_index.embed import query_text
+from principles_index.encoders import Encoder, load_encoder
 from principles_index.index import PrincipleIndex
 from principles_index.report import HeldOut, held_out, rates
 from scripts.model import encoder_folder
@@ -45,12 +46,12 @@ PARAPHRASES = {
 
 
 @pytest.fixture(scope="module")
-def encoder() -> SentenceEncoder:
-    return SentenceEncoder(str(encoder_folder()))
+def encoder() -> Encoder:
+    return load_encoder(str(encoder_folder()))
 
 
 @pytest.fixture(scope="module")
-def folder(encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("index") / "index"
     build(library(), encoder, "minilm", out)
     return out
@@ -66,7 +67,7 @@ def unseen(index: PrincipleIndex) -> list[HeldOut]:
     return held_out(index.library, index.vectors)
 
 
-def test_no_two_principles_say_the_same(encoder: SentenceEncoder) -> None:
+def test_no_two_principles_say_the_same(encoder: Encoder) -> None:
     principles = library().principles
     vectors = encoder.encode([p.statement for p in principles])
     pairs = np.argwhere(np.triu(vectors @ vectors.T, k=1) >= SAME)
@@ -74,7 +75,7 @@ def test_no_two_principles_say_the_same(encoder: SentenceEncoder) -> None:
 
 
 @pytest.mark.parametrize("name", PARAPHRASES)
-def test_a_principle_said_again_in_other_words_would_be_noticed(encoder: SentenceEncoder, name: str) -> None:
+def test_a_principle_said_again_in_other_words_would_be_noticed(encoder: Encoder, name: str) -> None:
     principles = library().principles
     similarities = encoder.encode([p.statement for p in principles]) @ encoder.encode([PARAPHRASES[name]])[0]
     assert principles[int(similarities.argmax())].id == name
@@ -82,14 +83,14 @@ def test_a_principle_said_again_in_other_words_would_be_noticed(encoder: Sentenc
 
 
 def test_a_second_build_by_a_new_encoder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    build(library(), SentenceEncoder(str(encoder_folder())), "minilm", tmp_path / "again")
+    build(library(), load_encoder(str(encoder_folder())), "minilm", tmp_path / "again")
     files = sorted(file.name for file in folder.iterdir())
     assert files == sorted(file.name for file in (tmp_path / "again").iterdir())
     for name in files:
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
-def test_a_known_question_finds_its_principle(index: PrincipleIndex, encoder: SentenceEncoder) -> None:
+def test_a_known_question_finds_its_principle(index: PrincipleIndex, encoder: Encoder) -> None:
     asked = [(p.id, e.text) for p in library().principles if not p.always for e in p.exemplars]
     vectors = encoder.encode([text for _, text in asked])
     found = [
@@ -112,7 +113,7 @@ def test_questions_in_other_languages_do_better_than_chance(unseen: list[HeldOut
     assert found > 0.18
 
 
-def test_the_relevance_in_the_written_cases_is_what_the_encoder_says(encoder: SentenceEncoder) -> None:
+def test_the_relevance_in_the_written_cases_is_what_the_encoder_says(encoder: Encoder) -> None:
     turns = [case.turn for case in load_cases(RELEVANCE)]
     asked = encoder.encode([query_text(turn.conversation) for turn in turns])
     answered = encoder.encode([turn.answer[:ANSWER_CHARS] for turn in turns])

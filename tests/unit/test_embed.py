@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from principles_index.embed import Embedder, Vectors, query_text
+from principles_index.embed import Embedder, query_text
+from principles_index.encoders import Vectors
 from service.domain import Conversation
 
 
@@ -242,3 +243,50 @@ def test_the_text_is_bounded_and_begins_with_the_last_turn(turns: list[str]) -> 
     assert len(text) <= 4_000
     assert text.startswith(turns[-1][:4_000])
     assert len(text) == min(4_000, sum(map(len, turns)) + len(turns) - 1)
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------
+
+
+class CountingEncoder:
+    fingerprint = "counting"
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.texts += texts
+        return np.array([[len(text)] for text in texts], dtype=np.float32)
+
+
+async def test_a_conversation_is_encoded_once_for_each_owner() -> None:
+    encoder, seen = CountingEncoder(), list[bool]()
+    embedder = Embedder(encoder, remembered=8, on_lookup=seen.append)
+    for owner in ("a", "a", "b", "a"):
+        assert (await embedder.embed("a cold", first=True, owner=owner)).tolist() == [6.0]
+    assert encoder.texts == ["a cold", "a cold"]
+    assert seen == [False, True, False, True]
+    embedder.close()
+
+
+async def test_owner_and_text_do_not_run_together() -> None:
+    encoder = CountingEncoder()
+    embedder = Embedder(encoder, remembered=8)
+    await embedder.embed("bc", first=True, owner="a")
+    await embedder.embed("c", first=True, owner="ab")
+    assert encoder.texts == ["bc", "c"]
+    embedder.close()
+
+
+async def test_the_least_recently_used_is_forgotten_and_answers_are_never_kept() -> None:
+    encoder = CountingEncoder()
+    embedder = Embedder(encoder, remembered=2)
+    for text in ("one", "two", "one", "three", "one", "two"):
+        await embedder.embed(text, first=True)
+    assert encoder.texts == ["one", "two", "three", "two"]
+    for _ in range(2):
+        await embedder.embed("an answer")
+    assert encoder.texts[-2:] == ["an answer"] * 2
+    assert len(embedder._known) == 2
+    assert all(isinstance(key, bytes) and len(key) == 16 for key in embedder._known)
+    embedder.close()

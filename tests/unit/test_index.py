@@ -10,14 +10,14 @@ import pytest
 
 from principles_index.__main__ import default_encoder
 from principles_index.build import build
-from principles_index.embed import Vectors
+from principles_index.encoders import GRAPH, Vectors
 from principles_index.evaluate import evaluate, macro_f1
 from principles_index.facets import FacetModel
 from principles_index.index import Filters, PrincipleIndex
 from principles_index.ranking import Ranker
 from principles_index.report import HeldOut, held_out, rates, table
 from principles_index.schema import Library, load_library
-from scripts.model import encoder_folder
+from scripts.model import source_encoder
 from service.domain import FACET_VALUES, Exemplar, Expertise, Facets, Principle, PrincipleFacets, Urgency
 from service.errors import IndexInvalid, LibraryInvalid
 from service.rules import RULES
@@ -289,8 +289,15 @@ def test_evaluate_reads_healthbench_form(tmp_path: Path) -> None:
     assert report["facets"]["context"] == {"macro_f1": None, "low": None, "high": None, "n": 0}
 
 
-def test_no_argument_names_the_encoder_where_its_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_encoder() == str(encoder_folder())
+def test_without_an_argument_the_encoder_is_the_exported_one_its_package_or_the_hubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("principles_index.__main__._EXPORTED", tmp_path)
+    assert default_encoder() == str(source_encoder())
+    (tmp_path / GRAPH).parent.mkdir()
+    (tmp_path / GRAPH).touch()
+    assert default_encoder() == str(tmp_path)
+    (tmp_path / GRAPH).unlink()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert default_encoder() == "sentence-transformers/all-MiniLM-L6-v2"
 

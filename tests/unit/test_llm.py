@@ -402,14 +402,17 @@ async def test_another_replica_takes_over_from_one_that_is_gone_without_touching
 
 async def test_all_calls_of_a_conversation_go_to_its_replica() -> None:
     script = [answers(completion("a"))] * 20
-    async with FaultyUpstream(*script) as one, FaultyUpstream(*script) as other:
-        async with client_of(f"{one.url},{other.url}") as client:
-            for i in range(4):
-                placed = client.place(MODEL, f"conversation {i}")
-                before = len(one.asked)
-                for _ in range(5):
-                    await client.chat(placed, HELLO, {})
-                assert len(one.asked) - before in (0, 5)
+    async with (
+        FaultyUpstream(*script) as one,
+        FaultyUpstream(*script) as other,
+        client_of(f"{one.url},{other.url}") as client,
+    ):
+        for i in range(4):
+            placed = client.place(MODEL, f"conversation {i}")
+            before = len(one.asked)
+            for _ in range(5):
+                await client.chat(placed, HELLO, {})
+            assert len(one.asked) - before in (0, 5)
     assert len(one.asked) + len(other.asked) == 20
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from principles_index.embed import Embedder, Vectors
+from principles_index.embed import Embedder
+from principles_index.encoders import Vectors
 from service.domain import Completion, Usage
 from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.pipeline import Options, revise_answer

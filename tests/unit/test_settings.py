@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "UPSTREAM_CACHE_SALT": ("false", False),
     "INDEX_DIR": ("/index", Path("/index")),
     "INDEX_TOP_K": ("3", 3),
+    "INDEX_REMEMBERED": ("0", 0),
     "INDEX_TIMEOUT_S": ("0.5", 0.5),
     "CRITIC_TRUST_FILE": ("/trust.json", Path("/trust.json")),
     "CRITIC_MODEL_VERDICTS": ("0", False),

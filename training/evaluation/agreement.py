@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from principles_index.embed import Encoder
+from principles_index.encoders import Encoder
 from principles_index.schema import Library
 from service.domain import Frozen, Label, Slug, Text
 from training.build import Tools

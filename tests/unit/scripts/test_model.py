@@ -17,15 +17,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source.write_bytes(b"weights")
     monkeypatch.setattr(model, "source_gguf", lambda: source)
     monkeypatch.setattr(model, "GGUF_SHA256", sha256_of(source))
-    monkeypatch.setattr(model, "is_sound", lambda folder: is_sound(folder, sha256_of(source)))
-    monkeypatch.setattr(model, "write_manifest", lambda folder: write_manifest(folder, sha256_of(source)))
     monkeypatch.setattr(
         model, "_convert", lambda source, out: (out / "model.safetensors").write_bytes(source.read_bytes())
     )
     return source
-
-
-is_sound, write_manifest = model.is_sound, model.write_manifest
 
 
 def test_it_is_converted_once(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +45,10 @@ def test_a_damaged_model_is_made_again(package: Path, tmp_path: Path, damage: st
             manifest.write_text('{"files": []')
         case _:
             manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
-    assert not model.is_sound(folder)
+    assert not model.is_sound(folder, model.GGUF_SHA256)
     model.ensure_model(folder)
     assert weights.read_bytes() == b"weights"
-    assert model.is_sound(folder)
+    assert model.is_sound(folder, model.GGUF_SHA256)
 
 
 def test_a_failed_conversion_leaves_nothing_behind(
