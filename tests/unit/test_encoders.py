@@ -44,8 +44,9 @@ def write(folder: Path, *, pooling: dict[str, Any] | None = None, kinds: tuple[s
     return folder
 
 
-def unit(*numbers: float) -> np.ndarray[Any, Any]:
-    return np.array(numbers) / np.linalg.norm(numbers)
+def unit(*numbers: float) -> list[float]:
+    length = sum(n * n for n in numbers) ** 0.5
+    return [n / length for n in numbers]
 
 
 def test_the_mean_of_a_texts_own_tokens_at_unit_length(tmp_path: Path) -> None:
