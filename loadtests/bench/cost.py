@@ -2,17 +2,20 @@
 
 Arms, each with an empty prefix cache and in turning order:
 - *draft*: the question straight to the model server;
-- *unrevised*: the gateway, mode `critique` (retrieval, draft, verdicts);
-- *revised*: the gateway, mode `auto`, counted where it made a round;
-- *prose*: the draft judged on the same principles in one call that writes JSON with a reason each, as LLM judges do.
+- *unrevised*: the gateway, mode `critique` (retrieval, draft, relevance, rules, verdicts);
+- *revised, one candidate* and *two*: the gateway, mode `always`, so that every answer makes a round; a candidate that can
+  still win is judged again.
+
+`python -m loadtests.bench peers` sets the same beside critiques in prose and other gateways.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import openai
@@ -23,120 +26,61 @@ from principles_index.schema import load_library
 
 MAX_TOKENS = 256
 STATEMENTS = {principle.id: principle.statement for principle in load_library().principles}
-_PROSE = (
-    "Judge your last answer against each of these requirements. For each give a short reason and then a verdict: met, "
-    "unmet or not_applicable.\n\n"
-)
+ONE = ("fresh",)  # the candidate that wins more often with the demonstration model
+Arm = Callable[[str], ChatCompletion]
 
 
 @dataclass
 class Costs:
-    """Seconds by arm, one entry a question, and the tokens of all first verdicts."""
+    """Seconds by arm, one entry a question; tokens and labels of the verdicts on drafts; what became of the rounds."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    stages_s: dict[str, list[float]] = field(default_factory=dict)
     verdict_prompt: int = 0
     verdict_cached: int = 0
-    verdicts: int = 0
-    prose_tokens: int = 0
-    labels: dict[str, int] = field(default_factory=dict)
+    labels: Counter[str] = field(default_factory=Counter)
+    statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    judged_again: Counter[str] = field(default_factory=Counter)
 
 
-def measure(url: str, gateway: str, asked: Sequence[str], *, least_revised: int) -> dict[str, Any]:
-    """The report. Asks until `least_revised` answers were revised or the questions are used up."""
-    server = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, max_retries=0)
-    served = openai.OpenAI(base_url=f"{gateway}/v1", api_key="none", timeout=300, max_retries=0)
-    model = server.models.list().data[0].id
+def measure(url: str, gateways: Mapping[str, str], asked: Sequence[str]) -> dict[str, Any]:
+    """The report. `gateways`: base URLs without `/v1` of one with one candidate (`one`) and one with two (`two`)."""
+    arms = _arms(url, gateways)
+    for arm in arms.values():  # warms all up, unmeasured
+        arm(asked[0])
     costs = Costs()
-    _ask(served, model, asked[0], {"revision": {"mode": "critique"}})  # warms both up, unmeasured
-    used = 0
-    for question in asked:
-        _measure_one(costs, url, server, served, model, question, used)
-        used += 1
-        if len(costs.seconds.get("revised", ())) >= least_revised and used >= 12:
-            break
-    return _report(costs, model, used)
+    for turn, question in enumerate(asked):
+        names = list(arms)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            forget(url)
+            start = time.perf_counter()
+            answer = arms[name](question)
+            costs.seconds.setdefault(name, []).append(time.perf_counter() - start)
+            if name != "draft":
+                _note(costs, name, answer)
+    return _report(costs)
 
 
-def _measure_one(
-    costs: Costs, url: str, server: openai.OpenAI, served: openai.OpenAI, model: str, question: str, turn: int
-) -> None:
-    times: dict[str, float] = {}
-    drafts: list[str] = []
+def _arms(url: str, gateways: Mapping[str, str]) -> dict[str, Arm]:
+    server = _client(url)
+    model = server.models.list().data[0].id
 
-    def draft() -> None:
-        answer, times["draft"] = _timed(lambda: _ask(server, model, question))
-        drafts.append(answer.choices[0].message.content or "")
+    def through(gateway: str, mode: str) -> Arm:
+        api = _client(gateway)
+        return lambda question: _ask(api, model, question, {"revision": {"mode": mode, "trace": "full"}})
 
-    def unrevised() -> None:
-        answer, times["unrevised"] = _timed(
-            lambda: _ask(served, model, question, {"revision": {"mode": "critique", "trace": "full"}})
-        )
-        revision: dict[str, Any] = answer.revision  # type: ignore[attr-defined]
-        spent = answer.usage.revision_details["critique"]  # type: ignore[union-attr]
-        costs.verdict_prompt += spent["prompt_tokens"]
-        costs.verdict_cached += spent["prompt_tokens_details"]["cached_tokens"]
-        judged = [p for p in revision["principles"] if p["source"] == "model"]
-        costs.verdicts += len(judged)
-        for principle in judged:
-            costs.labels[principle["before"]] = costs.labels.get(principle["before"], 0) + 1
-        costs.stages_s.setdefault("verdicts", []).append(revision["timings_ms"]["critique"] / 1000)
-        # The prose critique follows its draft at once, as the verdicts do: same principles, same warm cache.
-        asked = [STATEMENTS[p["id"]] for p in judged]
-        prose, seconds = _timed(lambda: _prose(server, model, question, revision["draft"], asked))
-        costs.stages_s.setdefault("prose", []).append(seconds)
-        costs.prose_tokens += prose.usage.completion_tokens if prose.usage else 0
-
-    def revised() -> None:
-        answer, seconds = _timed(lambda: _ask(served, model, question, {"revision": {"mode": "auto"}}))
-        if answer.revision["rounds"]:  # type: ignore[attr-defined]
-            times["revised"] = seconds
-
-    arms: list[Callable[[], None]] = [draft, unrevised, revised]
-    for arm in arms[turn % 3 :] + arms[: turn % 3]:
-        forget(url)
-        arm()
-    for name, seconds in times.items():
-        costs.seconds.setdefault(name, []).append(seconds)
-        if name == "revised":
-            costs.seconds.setdefault("draft of revised", []).append(times["draft"])
-
-
-def _report(costs: Costs, model: str, used: int) -> dict[str, Any]:
-    seconds, stages = costs.seconds, costs.stages_s
     return {
-        "model": model,
-        "questions": used,
-        "revised": len(seconds.get("revised", ())),
-        "draft_s": _mean(seconds["draft"]),
-        "unrevised_to_draft": _ratio(seconds["unrevised"], seconds["draft"]),
-        "revised_to_draft": _ratio(seconds.get("revised", ()), seconds.get("draft of revised", ())),
-        "verdicts_s": _mean(stages["verdicts"]),
-        "prose_s": _mean(stages["prose"]),
-        "prose_to_verdicts": _ratio(stages["prose"], stages["verdicts"]),
-        "prose_tokens": round(costs.prose_tokens / used, 1),
-        "verdicts_per_answer": round(costs.verdicts / used, 1),
-        "verdict_cache_share": round(costs.verdict_cached / max(1, costs.verdict_prompt), 3),
-        "verdict_labels": costs.labels,
+        "draft": lambda question: _ask(server, model, question, None),
+        "unrevised": through(gateways["one"], "critique"),
+        "revised, one candidate": through(gateways["one"], "always"),
+        "revised, two candidates": through(gateways["two"], "always"),
     }
 
 
-def _ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float | None:
-    """Of the sums: a ratio of means, so that a short question does not weigh as much as a long one."""
-    return round(sum(seconds) / sum(baseline), 2) if seconds else None
+def _client(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, max_retries=0)
 
 
-def _mean(seconds: Sequence[float]) -> float:
-    return round(statistics.fmean(seconds), 2)
-
-
-def _timed(call: Callable[[], ChatCompletion]) -> tuple[ChatCompletion, float]:
-    start = time.perf_counter()
-    answer = call()
-    return answer, time.perf_counter() - start
-
-
-def _ask(api: openai.OpenAI, model: str, question: str, extra: dict[str, Any] | None = None) -> ChatCompletion:
+def _ask(api: openai.OpenAI, model: str, question: str, extra: dict[str, Any] | None) -> ChatCompletion:
     return api.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": question}],
@@ -146,30 +90,41 @@ def _ask(api: openai.OpenAI, model: str, question: str, extra: dict[str, Any] | 
     )
 
 
-def _prose(api: openai.OpenAI, model: str, question: str, answer: str, requirements: Sequence[str]) -> ChatCompletion:
-    row = {
-        "type": "object",
-        "properties": {
-            "reason": {"type": "string", "minLength": 40, "maxLength": 200},
-            "verdict": {"enum": ["met", "unmet", "not_applicable"]},
-        },
-        "required": ["reason", "verdict"],
-        "additionalProperties": False,
+def _note(costs: Costs, name: str, answer: ChatCompletion) -> None:
+    revision: dict[str, Any] = answer.revision  # type: ignore[attr-defined]
+    costs.statuses.setdefault(name, Counter())[revision["status"]] += 1
+    spent = answer.usage.revision_details  # type: ignore[union-attr]
+    if name == "unrevised":
+        costs.verdict_prompt += spent["critique"]["prompt_tokens"]
+        costs.verdict_cached += spent["critique"]["prompt_tokens_details"]["cached_tokens"]
+        costs.labels.update(p["before"] for p in revision["principles"] if p["source"] == "model")
+    elif any(candidate["verdicts"] for candidate in revision["candidates"]):
+        costs.judged_again[name] += 1
+
+
+def _report(costs: Costs) -> dict[str, Any]:
+    draft = costs.seconds["draft"]
+    count = len(draft)
+    return {
+        "questions": count,
+        "max_tokens": MAX_TOKENS,
+        "seconds": {name: round(median(seconds), 2) for name, seconds in costs.seconds.items()},
+        "ratio_to_draft": {name: ratio(seconds, draft) for name, seconds in costs.seconds.items()},
+        "statuses": {name: dict(counts) for name, counts in costs.statuses.items()},
+        "judged_again": dict(costs.judged_again),
+        "verdicts_per_answer": round(costs.labels.total() / count, 1),
+        "verdict_labels": dict(costs.labels),
+        "verdict_cache_share": round(costs.verdict_cached / max(1, costs.verdict_prompt), 3),
     }
-    names = [f"requirement_{i}" for i in range(1, len(requirements) + 1)]
-    schema = {"type": "object", "properties": dict.fromkeys(names, row), "required": names}
-    listed = "\n".join(f"{name}: {text}" for name, text in zip(names, requirements, strict=True))
-    return api.chat.completions.create(
-        model=model,
-        messages=[
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-            {"role": "user", "content": _PROSE + listed},
-        ],
-        temperature=0,
-        max_tokens=4096,
-        response_format={
-            "type": "json_schema",
-            "json_schema": {"name": "critique", "schema": {**schema, "additionalProperties": False}},
-        },
-    )
+
+
+def ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float:
+    """Median of the ratios, question by question."""
+    return round(median(mine / theirs for mine, theirs in zip(seconds, baseline, strict=True)), 2)
+
+
+def table(report: Mapping[str, Any]) -> str:
+    lines = [f"{'':26}{'seconds':>9}{'÷ draft':>9}"]
+    for name, seconds in report["seconds"].items():
+        lines.append(f"{name:26}{seconds:>9.2f}{report['ratio_to_draft'][name]:>9.2f}")
+    return "\n".join(lines)

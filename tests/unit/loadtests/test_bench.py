@@ -48,9 +48,10 @@ async def test_selection_never_sees_the_held_out_half() -> None:
     assert report["candidates"]["edit"]["outcomes"] == {"accepted": 1}
 
 
-def test_a_ratio_is_of_sums() -> None:
-    assert cost._ratio([1.0, 30.0], [1.0, 10.0]) == 2.82
-    assert cost._ratio([], []) is None
+def test_a_ratio_is_the_median_over_questions() -> None:
+    assert cost.ratio([1.0, 30.0, 8.0], [1.0, 10.0, 4.0]) == 2.0
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        cost.ratio([1.0], [1.0, 2.0])
 
 
 def test_questions_come_evenly_from_the_file_and_none_twice(tmp_path: Path) -> None:

@@ -1,0 +1,293 @@
+"""What a gateway adds to an upstream that answers at once: `python -m loadtests.bench.overhead [--only NAME,NAME]`.
+
+Every server has one core to itself, with all its threads; the upstream (loadtests.stub_vllm) and the load share another.
+All are up for the whole run and are measured in turns, so that what disturbs the machine disturbs all of them alike; a
+figure is the median over the rounds. CPU time a request is the steadiest of them on a busy machine. Every request has
+another number in its question, so that no answer or embedding of it comes from a cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtests.bench.closed_loop import COUNTER, Measured, run
+from loadtests.bench.cores import cpu_seconds, only_on, two_cores
+from loadtests.peers import servers
+from loadtests.peers.install import version_of
+from loadtests.stub_instant import QUESTION
+from scripts.build_index import ensure_index
+from scripts.child import LOOPBACK, Child, free_port
+from scripts.common import LOGS, Failure, fail
+from scripts.gateway import Gateway
+
+ROWS = ("direct", "bare", "gateway off", "gateway auto", "gateway critique", "litellm", "optillm none", "nemo")
+ALONE, MANY = 1, 32
+MAX_TOKENS = 128
+READY_S = 60.0
+
+
+@dataclass
+class Cell:
+    measured: Measured
+    cpu_ms: float | None
+    outcomes: dict[str, int]
+
+
+@dataclass
+class Row:
+    """A server and the request that it is sent; `pid` is None where its CPU time is not of interest."""
+
+    name: str
+    url: str
+    body: dict[str, Any]
+    pid: int | None
+    about: dict[str, Any] = field(default_factory=dict)
+    cells: dict[int, list[Cell]] = field(default_factory=lambda: {ALONE: [], MANY: []})
+
+
+def measure(
+    *, seconds: float = 5.0, rounds: int = 2, only: Sequence[str] = (), warmup_s: float = 1.0
+) -> dict[str, Any]:
+    """The report: a row a server, and why others are left out. Raises Failure where nothing can be measured."""
+    core, other = two_cores()
+    with ExitStack() as running:
+        with only_on(other):
+            stub, stub_url = start_stub()
+        running.callback(stub.stop)
+        stub.wait_ready(f"{stub_url}/v1/models", READY_S)
+        starters = _starters(running, stub_url, core)
+        rows, left_out = _start(starters, [name for name in ROWS if not only or name in only or name == "direct"])
+        for _ in range(rounds):
+            for row in list(rows):
+                try:
+                    _visit(row, seconds, warmup_s, other)
+                    stub.check()
+                except Failure as error:
+                    rows.remove(row)
+                    left_out[row.name] = str(error)
+    return _report(rows, left_out, seconds, rounds)
+
+
+def start_stub() -> tuple[Child, str]:
+    """The upstream that answers at once, started but not awaited, and its base URL without `/v1`."""
+    port = free_port()
+    command = [sys.executable, "-m", "loadtests.stub_vllm", "--instant", "--port", str(port)]
+    return Child("The stub", command, LOGS / "bench-stub.log").start(), f"http://{LOOPBACK}:{port}"
+
+
+def _starters(running: ExitStack, stub_url: str, core: int) -> dict[str, Callable[[], Row]]:
+    """How each row's server is started on its core; a server of several rows is started once."""
+    model = str(httpx.get(f"{stub_url}/v1/models").raise_for_status().json()["data"][0]["id"])
+    gateways: list[Gateway] = []
+
+    def body(**extra: Any) -> dict[str, Any]:
+        asked = [{"role": "user", "content": f"{QUESTION} ({COUNTER})"}]
+        return {"model": model, "messages": asked, "max_tokens": MAX_TOKENS, "temperature": 0, **extra}
+
+    def up(server: servers.Server | Gateway) -> str:
+        with only_on(core):
+            server.start()
+        running.callback(server.stop)
+        server.wait()
+        return server.url
+
+    def peer(name: str, make: Callable[[], servers.Server], **extra: Any) -> Row:
+        server = make()
+        return Row(name, up(server), body(**extra), server.pid)
+
+    def gateway(mode: str) -> Row:
+        if not gateways:
+            new = Gateway(stub_url, ensure_index(), demonstration=False, log=LOGS / "bench-gateway.log")
+            up(new)
+            gateways.append(new)
+        return Row(f"gateway {mode}", gateways[0].url, body(revision={"mode": mode}), gateways[0].pid)
+
+    return {
+        "direct": lambda: Row("direct", stub_url, body(), None),
+        "bare": lambda: peer("bare", lambda: servers.bare(stub_url)),
+        "gateway off": lambda: gateway("off"),
+        "gateway auto": lambda: gateway("auto"),
+        "gateway critique": lambda: gateway("critique"),
+        "litellm": lambda: peer("litellm", lambda: servers.litellm(stub_url, model)),
+        "optillm none": lambda: peer("optillm none", lambda: servers.optillm(stub_url), model=f"none-{model}"),
+        "nemo": lambda: peer("nemo", lambda: servers.nemo(stub_url)),
+    }
+
+
+def _start(starters: dict[str, Callable[[], Row]], names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+    rows: list[Row] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            row = starters[name]()
+            row.about = check(row)
+            rows.append(row)
+        except Failure as error:
+            if name == "direct":
+                raise
+            left_out[name] = str(error)
+    return rows, left_out
+
+
+def check(row: Row) -> dict[str, Any]:
+    """Asks once, unmeasured. Raises Failure unless the answer is one, and is what the row's name says."""
+    body = dict(json.loads(json.dumps(row.body).replace(COUNTER, "0")))
+    if row.name in ("gateway auto", "gateway critique"):
+        body["revision"] = {**body["revision"], "trace": "full"}
+    try:
+        answer = httpx.post(f"{row.url}/v1/chat/completions", json=body, timeout=60)
+        told = answer.raise_for_status().json()
+        text = told["choices"][0]["message"]["content"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        raise Failure(f"{row.name} gave no chat completion ({type(error).__name__}).") from error
+    if not text:
+        raise Failure(f"{row.name} gave an empty answer.")
+    revision = told.get("revision")
+    if not revision:
+        return {}
+    if row.name == "gateway auto" and revision["status"] != "draft_passed":
+        raise Failure(f"{row.name} would not measure an unrevised answer: the stub's is {revision['status']}.")
+    judged = [principle["source"] for principle in revision["principles"]]
+    return {"status": revision["status"], "model_verdicts": judged.count("model"), "rules": judged.count("rule")}
+
+
+def _visit(row: Row, seconds: float, warmup_s: float, core: int) -> None:
+    body = json.dumps(row.body).encode()
+    for connections, cells in row.cells.items():
+        cpu = cpu_seconds(row.pid) if row.pid else 0.0
+        before = _outcomes(row)
+        url = f"{row.url}/v1/chat/completions"
+        measured = run(url, body, connections=connections, seconds=seconds, warmup_s=warmup_s, core=core)
+        after = _outcomes(row)
+        used = (cpu_seconds(row.pid) - cpu) * 1000 / measured.answered if row.pid else None
+        outcomes = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+        cells.append(Cell(measured, used, outcomes))
+
+
+def _outcomes(row: Row) -> dict[str, int]:
+    """Answers of the gateway so far by status, as its metrics count them; of others nothing."""
+    if not row.name.startswith("gateway"):
+        return {}
+    return outcomes(httpx.get(f"{row.url}/metrics", timeout=30).raise_for_status().text)
+
+
+def outcomes(metrics: str) -> dict[str, int]:
+    """Sums `clinalign_answers_total` by its status."""
+    found: dict[str, int] = {}
+    samples = (sample for family in text_string_to_metric_families(metrics) for sample in family.samples)
+    for sample in samples:
+        if sample.name == "clinalign_answers_total":
+            status = sample.labels["status"]
+            found[status] = found.get(status, 0) + int(sample.value)
+    return found
+
+
+def _report(rows: Sequence[Row], left_out: dict[str, str], seconds: float, rounds: int) -> dict[str, Any]:
+    by_name = {row.name: row for row in rows if row.cells[MANY]}
+    if "direct" not in by_name:
+        raise Failure(f"There is no baseline: {left_out.get('direct', 'the stub was not measured.')}")
+    litellm = by_name.get("litellm")
+    return {
+        "seconds": seconds,
+        "rounds": rounds,
+        "versions": {name: version_of(name) for name in ("litellm", "optillm", "nemo")},
+        "rows": [figures(row, by_name["direct"], litellm) for row in by_name.values()],
+        "left_out": left_out,
+    }
+
+
+def figures(row: Row, direct: Row, litellm: Row | None) -> dict[str, Any]:
+    """A row of the table. Latencies in ms, of one client unless the name ends in the number of clients."""
+    alone, many = row.cells[ALONE], row.cells[MANY]
+    rate, used = _median(many, _rate), [cell.cpu_ms for cell in many if cell.cpu_ms is not None]
+    met: dict[str, int] = {}
+    for cell in [*alone, *many]:
+        for status, count in cell.outcomes.items():
+            met[status] = met.get(status, 0) + count
+    return {
+        "name": row.name,
+        "p50_ms": _median(alone, _p50),
+        "p99_ms": _median(alone, lambda cell: cell.measured.p99_ms),
+        "added_p50_ms": round(_median(alone, _p50) - _median(direct.cells[ALONE], _p50), 3),
+        f"per_second_{MANY}": rate,
+        f"p50_ms_{MANY}": _median(many, _p50),
+        f"p99_ms_{MANY}": _median(many, lambda cell: cell.measured.p99_ms),
+        "rate_to_litellm": round(rate / _median(litellm.cells[MANY], _rate), 2) if litellm else None,
+        "cpu_ms": round(median(used), 3) if used else None,
+        "errors": sum(cell.measured.errors for cell in [*alone, *many]),
+        "outcomes": met,
+        **row.about,
+        "rounds": {"p50_ms": [_p50(c) for c in alone], f"per_second_{MANY}": [round(_rate(c), 1) for c in many]},
+    }
+
+
+def _median(cells: Sequence[Cell], take: Callable[[Cell], float]) -> float:
+    return round(median(take(cell) for cell in cells), 3)
+
+
+def _p50(cell: Cell) -> float:
+    return cell.measured.p50_ms
+
+
+def _rate(cell: Cell) -> float:
+    return cell.measured.per_second
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    lines = [
+        f"{'':17}{'one client, ms':^27} {f'{MANY} clients':^28}",
+        f"{'':17}{'p50':>8} {'p99':>8} {'added':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'x LiteLLM':>10} {'CPU ms':>8} {'errors':>7}",
+    ]
+    for row in report["rows"]:
+        ratio = "" if row["rate_to_litellm"] is None else f"{row['rate_to_litellm']:.2f}"
+        cpu = "" if row["cpu_ms"] is None else f"{row['cpu_ms']:.3f}"
+        lines.append(
+            f"{row['name']:17}{row['p50_ms']:8.2f} {row['p99_ms']:8.2f} {row['added_p50_ms']:8.2f} "
+            f"{row[f'per_second_{MANY}']:9.1f} {row[f'p50_ms_{MANY}']:8.2f} {row[f'p99_ms_{MANY}']:8.2f} "
+            f"{ratio:>10} {cpu:>8} {row['errors']:7d}"
+        )
+    lines += [
+        f"{row['name']}: {row['model_verdicts']} model verdicts and {row['rules']} rules an answer, {row['outcomes']}"
+        for row in report["rows"]
+        if "status" in row
+    ]
+    lines += [f"{name} is left out: {why}" for name, why in report["left_out"].items()]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return "\n".join([*lines, f"{versions}; {report['rounds']} rounds of {report['seconds']:g} s a cell"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.overhead", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured seconds a cell")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="NAME,NAME", help=f"of {', '.join(ROWS)}; direct always is")
+    parser.add_argument("--out", type=Path, help="writes the report there as JSON")
+    args = parser.parse_args(arguments)
+    only = [name.strip() for name in args.only.split(",") if name.strip()]
+    if unknown := [name for name in only if name not in ROWS]:
+        parser.error(f"there is no row {unknown[0]!r}: say {', '.join(ROWS)}")
+    try:
+        report = measure(seconds=args.seconds, rounds=args.rounds, only=only)
+    except Failure as error:
+        return fail(error)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
