@@ -26,6 +26,7 @@ Wire = Mapping[str, Any]
 
 _MODEL_TTL_S = 30.0
 _MODELS_WAIT_S = 5.0  # the list costs the server nothing: one that cannot give it is hung
+_KEEP_ALIVE_S = 4.0  # vLLM closes an idle connection after 5 s: a request must not meet one that is just being closed
 _ATTEMPTS = 3
 _LARGEST_BODY = 32 << 20
 _BROKE_OFF = "The model server broke off its answer."
@@ -107,7 +108,9 @@ class UpstreamLLM:
         self._models_at = float("-inf")
         self._listing: asyncio.Task[Sequence[ModelInfo]] | None = None
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.max_connections, ttl_dns_cache=10),
+            connector=aiohttp.TCPConnector(
+                limit=settings.max_connections, ttl_dns_cache=10, keepalive_timeout=_KEEP_ALIVE_S
+            ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_s),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),  # a load balancer's cookie would pin all clients to one replica
