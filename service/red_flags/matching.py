@@ -106,6 +106,11 @@ class Units:
         pairs = map("".join, pairwise(text))
         return frozenset(text).union(pairs, map("".join, zip(text, text[1:], text[2:], strict=False)))
 
+    @cached_property
+    def tokens(self) -> frozenset[str]:
+        """The Latin words, for spellers."""
+        return frozenset(_TOKEN.findall(self.text))
+
     def around(self, anchor: str) -> set[int]:
         """The sentences that hold an anchor: its first and its last HITS_MAX places."""
         if anchor not in self._places:
@@ -195,12 +200,11 @@ class Speller:
                 self._by_gap[gap].append(word)
         self._word = lru_cache(_WORDS_MAX)(self._nearest)  # messages share most of their words
 
-    def correct(self, text: str) -> str:
+    def correct(self, units: Units) -> str:
         if not self._known and not self._fixed:
-            return text
-        tokens = set(_TOKEN.findall(text))
-        wrong = {token: word for token in tokens if (word := self._fixed.get(token) or self._word(token))}
-        return _TOKEN.sub(lambda m: wrong.get(m[0], m[0]), text) if wrong else text
+            return units.text
+        wrong = {token: word for token in units.tokens if (word := self._fixed.get(token) or self._word(token))}
+        return _TOKEN.sub(lambda m: wrong.get(m[0], m[0]), units.text) if wrong else units.text
 
     def _nearest(self, token: str) -> str | None:
         if len(token) < 4 or token in self._known:
@@ -268,8 +272,7 @@ class Language:
 
     def kinds(self, units: Units, wanted: Iterable[FlagKind]) -> dict[FlagKind, str]:
         """The kinds found in a normalised message, each with the id of the first pattern that found it."""
-        corrected = self._corrected(units.text)
-        units = units if corrected == units.text else Units(corrected)
+        units = self._corrected(units)
         missing, found = set(wanted), dict[FlagKind, str]()
         for n, places in sorted(self._candidates(units).items()):
             pattern = self.patterns[n]
@@ -285,15 +288,20 @@ class Language:
         places = defaultdict[int, set[int]](set)
         for anchor in present & self._by_anchor.keys():
             for n in self._by_anchor[anchor]:
-                if not any(part.isdisjoint(present) for part in self.patterns[n].others):
+                for part in self.patterns[n].others:
+                    if part.isdisjoint(present):
+                        break
+                else:
                     places[n] |= units.around(anchor)
         return places
 
-    def _corrected(self, text: str) -> str:
-        text = text.translate(self.letters) if self.letters else text
+    def _corrected(self, units: Units) -> Units:
+        text = units.text.translate(self.letters) if self.letters else units.text
         if self._typo is not None and any(typo in text for typo in self.typos):
             text = self._typo.sub(lambda m: self.typos[m[0]], text)
-        return self.speller.correct(text)
+        units = units if text == units.text else Units(text)
+        text = self.speller.correct(units)
+        return units if text == units.text else Units(text)
 
     def _found(self, pattern: Pattern, units: Units, places: Iterable[int]) -> bool:
         seen: set[str] = set()

@@ -137,12 +137,12 @@ def test_typos_are_whole_words_only_where_words_have_edges(typo: str, word: str)
 )
 def test_misspelt_danger_words_are_put_right_and_known_words_left_alone(wrong: str, right: str) -> None:
     speller = Speller(["swallowed", "throat", "chest", "heart"], ["shallowed", "hart"], {}, {})
-    assert speller.correct(f"i {wrong} it") == f"i {right} it"
+    assert speller.correct(Units(f"i {wrong} it")) == f"i {right} it"
 
 
 def test_words_that_sound_alike_are_put_right() -> None:
     speller = Speller(["hacer", "vivir"], ["asar"], {"^h": "", "c(?=[ei])": "s", "v": "b"}, {"q": "que"})
-    assert speller.correct("q aser, bibir o asar") == "que hacer, vivir o asar"
+    assert speller.correct(Units("q aser, bibir o asar")) == "que hacer, vivir o asar"
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row["kind"]][::25])
