@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # `make run PORT=9000` and `PORT=9000 make run` are the same: make hands both to what it starts.
 
-.PHONY: help setup setup-cpu run train test lint format unit contract e2e bench lock index principles-report reference clean
+.PHONY: help setup setup-cpu run train test lint format unit contract e2e bench peers load lock index principles-report reference clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -46,9 +46,17 @@ contract: setup-cpu ## the HTTP contract against a fake model
 e2e: setup-cpu ## the gateway in front of a real vLLM with the demonstration model
 	@$(PY) -m pytest tests/e2e
 
-bench: setup-cpu ## what an answer costs and what revision gains, on a real vLLM (half an hour)
-	@$(PY) -m loadtests.bench cost
-	@$(PY) -m loadtests.bench heldout
+bench: setup-cpu ## what an answer costs, how many a minute, how soon, and what revision gains, on a real vLLM (an hour)
+	@for name in cost throughput streaming verdicts heldout; do $(PY) -m loadtests.bench $$name; done
+
+peers: setup-cpu ## LiteLLM, optillm and NeMo Guardrails in environments of their own, beside the gateway (an hour)
+	@$(PY) -m loadtests.peers install
+	@$(PY) -m loadtests.bench overhead
+	@$(PY) -m loadtests.bench peers
+
+STAGE ?= ramp
+load: setup-cpu ## STAGE=ramp|spike|soak|overload|steady: Locust against the gateway in front of a simulated vLLM
+	@$(PY) -m loadtests.load --stage $(STAGE)
 
 lock: setup-cpu ## choose the newest package versions that fit and pin them in requirements/
 	@$(PY) -m scripts.lock

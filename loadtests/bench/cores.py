@@ -53,6 +53,13 @@ def cpu_seconds(pid: int, proc: Path = PROC) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def busy_seconds(core: int, proc: Path = PROC) -> float:
+    """Time that a core has worked for anyone, or was taken from this machine by its host, since the system started."""
+    (line,) = [line for line in (proc / "stat").read_text().splitlines() if line.startswith(f"cpu{core} ")]
+    user, nice, system, _, _, irq, softirq, steal = map(int, line.split()[1:9])  # idle and iowait between
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def _read(file: Path) -> tuple[int, int] | None:
     try:
         return parent_and_ticks(file.read_text(errors="replace"))

@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.bench.closed_loop import COUNTER, Measured, run
-from loadtests.bench.cores import cpu_seconds, only_on, two_cores
+from loadtests.bench.closed_loop import COUNTER, run
+from loadtests.bench.cores import busy_seconds, cpu_seconds, only_on, two_cores
+from loadtests.bench.overhead_rows import Cell, Row, figures, table
 from loadtests.peers import servers
 from loadtests.peers.install import version_of
 from loadtests.stub_instant import QUESTION
@@ -32,28 +32,8 @@ from scripts.common import LOGS, Failure, fail
 from scripts.gateway import Gateway
 
 ROWS = ("direct", "bare", "gateway off", "gateway auto", "gateway critique", "litellm", "optillm none", "nemo")
-ALONE, MANY = 1, 32
 MAX_TOKENS = 128
 READY_S = 60.0
-
-
-@dataclass
-class Cell:
-    measured: Measured
-    cpu_ms: float | None
-    outcomes: dict[str, int]
-
-
-@dataclass
-class Row:
-    """A server and the request that it is sent; `pid` is None where its CPU time is not of interest."""
-
-    name: str
-    url: str
-    body: dict[str, Any]
-    pid: int | None
-    about: dict[str, Any] = field(default_factory=dict)
-    cells: dict[int, list[Cell]] = field(default_factory=lambda: {ALONE: [], MANY: []})
 
 
 def measure(
@@ -68,15 +48,15 @@ def measure(
         stub.wait_ready(f"{stub_url}/v1/models", READY_S)
         starters = _starters(running, stub_url, core)
         rows, left_out = _start(starters, [name for name in ROWS if not only or name in only or name == "direct"])
-        for _ in range(rounds):
-            for row in list(rows):
+        lost: dict[str, str] = {}
+        for row in [row for _ in range(rounds) for row in rows]:
+            for connections in row.cells:
                 try:
-                    _visit(row, seconds, warmup_s, other)
+                    row.cells[connections].append(_cell(row, connections, seconds, warmup_s, core, other))
+                except Failure as error:  # the next round may do better
                     stub.check()
-                except Failure as error:
-                    rows.remove(row)
-                    left_out[row.name] = str(error)
-    return _report(rows, left_out, seconds, rounds)
+                    lost[row.name] = str(error)
+    return _report(rows, left_out, lost, seconds, rounds)
 
 
 def start_stub() -> tuple[Child, str]:
@@ -162,27 +142,31 @@ def check(row: Row) -> dict[str, Any]:
     return {"status": revision["status"], "model_verdicts": judged.count("model"), "rules": judged.count("rule")}
 
 
-def _visit(row: Row, seconds: float, warmup_s: float, core: int) -> None:
-    body = json.dumps(row.body).encode()
-    for connections, cells in row.cells.items():
-        cpu = cpu_seconds(row.pid) if row.pid else 0.0
-        before = _outcomes(row)
-        url = f"{row.url}/v1/chat/completions"
-        measured = run(url, body, connections=connections, seconds=seconds, warmup_s=warmup_s, core=core)
-        after = _outcomes(row)
-        used = (cpu_seconds(row.pid) - cpu) * 1000 / measured.answered if row.pid else None
-        outcomes = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
-        cells.append(Cell(measured, used, outcomes))
+def _cell(row: Row, connections: int, seconds: float, warmup_s: float, core: int, other: int) -> Cell:
+    body, url = json.dumps(row.body).encode(), f"{row.url}/v1/chat/completions"
+    before = _outcomes(row)
+    start, busy, cpu = time.monotonic(), busy_seconds(core), cpu_seconds(row.pid) if row.pid else 0.0
+    measured = run(url, body, connections=connections, seconds=seconds, warmup_s=warmup_s, core=other)
+    gained = {name: count - before.get(name, 0) for name, count in _outcomes(row).items()}
+    outcomes = {name: count for name, count in gained.items() if count}
+    if not row.pid:
+        return Cell(measured, None, 0.0, outcomes)
+    used = cpu_seconds(row.pid) - cpu
+    others = max(0.0, busy_seconds(core) - busy - used) / (time.monotonic() - start)
+    return Cell(measured, used * 1000 / measured.answered, others, outcomes)
 
 
 def _outcomes(row: Row) -> dict[str, int]:
     """Answers of the gateway so far by status, as its metrics count them; of others nothing."""
     if not row.name.startswith("gateway"):
         return {}
-    return outcomes(httpx.get(f"{row.url}/metrics", timeout=30).raise_for_status().text)
+    try:
+        return count_outcomes(httpx.get(f"{row.url}/metrics", timeout=30).raise_for_status().text)
+    except httpx.HTTPError as error:
+        raise Failure(f"{row.name} did not tell its metrics ({type(error).__name__}).") from error
 
 
-def outcomes(metrics: str) -> dict[str, int]:
+def count_outcomes(metrics: str) -> dict[str, int]:
     """Sums `clinalign_answers_total` by its status."""
     found: dict[str, int] = {}
     samples = (sample for family in text_string_to_metric_families(metrics) for sample in family.samples)
@@ -193,79 +177,25 @@ def outcomes(metrics: str) -> dict[str, int]:
     return found
 
 
-def _report(rows: Sequence[Row], left_out: dict[str, str], seconds: float, rounds: int) -> dict[str, Any]:
-    by_name = {row.name: row for row in rows if row.cells[MANY]}
-    if "direct" not in by_name:
-        raise Failure(f"There is no baseline: {left_out.get('direct', 'the stub was not measured.')}")
-    litellm = by_name.get("litellm")
+def _report(
+    rows: Sequence[Row], left_out: dict[str, str], lost: dict[str, str], seconds: float, rounds: int
+) -> dict[str, Any]:
+    """Rows with a measurement of each kind; one without is left out, with what came instead."""
+    whole = {row.name: row for row in rows if all(row.cells.values())}
+    left_out = {
+        **left_out,
+        **{row.name: lost.get(row.name, "it was not measured.") for row in rows if row.name not in whole},
+    }
+    if "direct" not in whole:
+        raise Failure(f"There is no baseline: {left_out['direct']}")
     return {
         "seconds": seconds,
         "rounds": rounds,
         "versions": {name: version_of(name) for name in ("litellm", "optillm", "nemo")},
-        "rows": [figures(row, by_name["direct"], litellm) for row in by_name.values()],
+        "rows": [figures(row, whole["direct"], whole.get("litellm")) for row in whole.values()],
+        "lost": {name: why for name, why in lost.items() if name in whole},
         "left_out": left_out,
     }
-
-
-def figures(row: Row, direct: Row, litellm: Row | None) -> dict[str, Any]:
-    """A row of the table. Latencies in ms, of one client unless the name ends in the number of clients."""
-    alone, many = row.cells[ALONE], row.cells[MANY]
-    rate, used = _median(many, _rate), [cell.cpu_ms for cell in many if cell.cpu_ms is not None]
-    met: dict[str, int] = {}
-    for cell in [*alone, *many]:
-        for status, count in cell.outcomes.items():
-            met[status] = met.get(status, 0) + count
-    return {
-        "name": row.name,
-        "p50_ms": _median(alone, _p50),
-        "p99_ms": _median(alone, lambda cell: cell.measured.p99_ms),
-        "added_p50_ms": round(_median(alone, _p50) - _median(direct.cells[ALONE], _p50), 3),
-        f"per_second_{MANY}": rate,
-        f"p50_ms_{MANY}": _median(many, _p50),
-        f"p99_ms_{MANY}": _median(many, lambda cell: cell.measured.p99_ms),
-        "rate_to_litellm": round(rate / _median(litellm.cells[MANY], _rate), 2) if litellm else None,
-        "cpu_ms": round(median(used), 3) if used else None,
-        "errors": sum(cell.measured.errors for cell in [*alone, *many]),
-        "outcomes": met,
-        **row.about,
-        "rounds": {"p50_ms": [_p50(c) for c in alone], f"per_second_{MANY}": [round(_rate(c), 1) for c in many]},
-    }
-
-
-def _median(cells: Sequence[Cell], take: Callable[[Cell], float]) -> float:
-    return round(median(take(cell) for cell in cells), 3)
-
-
-def _p50(cell: Cell) -> float:
-    return cell.measured.p50_ms
-
-
-def _rate(cell: Cell) -> float:
-    return cell.measured.per_second
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
-    lines = [
-        f"{'':17}{'one client, ms':^27} {f'{MANY} clients':^28}",
-        f"{'':17}{'p50':>8} {'p99':>8} {'added':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'x LiteLLM':>10} {'CPU ms':>8} {'errors':>7}",
-    ]
-    for row in report["rows"]:
-        ratio = "" if row["rate_to_litellm"] is None else f"{row['rate_to_litellm']:.2f}"
-        cpu = "" if row["cpu_ms"] is None else f"{row['cpu_ms']:.3f}"
-        lines.append(
-            f"{row['name']:17}{row['p50_ms']:8.2f} {row['p99_ms']:8.2f} {row['added_p50_ms']:8.2f} "
-            f"{row[f'per_second_{MANY}']:9.1f} {row[f'p50_ms_{MANY}']:8.2f} {row[f'p99_ms_{MANY}']:8.2f} "
-            f"{ratio:>10} {cpu:>8} {row['errors']:7d}"
-        )
-    lines += [
-        f"{row['name']}: {row['model_verdicts']} model verdicts and {row['rules']} rules an answer, {row['outcomes']}"
-        for row in report["rows"]
-        if "status" in row
-    ]
-    lines += [f"{name} is left out: {why}" for name, why in report["left_out"].items()]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    return "\n".join([*lines, f"{versions}; {report['rounds']} rounds of {report['seconds']:g} s a cell"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

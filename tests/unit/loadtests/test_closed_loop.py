@@ -269,6 +269,13 @@ def test_cpu_time_is_that_of_the_whole_tree(tmp_path: Path) -> None:
     assert cores.cpu_seconds(99, tmp_path) == 0.0
 
 
+def test_a_core_is_busy_for_anyone_but_not_while_it_waits(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 100 20 3 5000 7000 4 5 6 0 0\ncpu11 1 1 1 1 1 1 1 1 0 0\n"
+    )
+    assert cores.busy_seconds(1, tmp_path) == 138 / os.sysconf("SC_CLK_TCK")
+
+
 def test_one_core_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
     with pytest.raises(Failure, match="needs two cores"):
