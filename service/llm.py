@@ -158,6 +158,8 @@ class UpstreamLLM:
         raise ModelNotFound("The model does not exist. GET /v1/models lists those that do.", param="model")
 
     def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
+        if len(self._settings.urls) == 1:
+            return model
         return replace(model, replicas=self._replicas.for_conversation(conversation))
 
     # --- calls ---

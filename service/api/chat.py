@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from service.api.body import read_json
-from service.api.context import Context, T, context, json_response, while_connected
+from service.api.context import Context, Plain, T, context, json_response, while_connected
 from service.api.present import (
     chunks_of,
     completion_of,
@@ -41,7 +41,7 @@ from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import Answer, Ask, OnEvent, Options, Piece, Stage, revise_answer
 
-router = APIRouter()
+router = APIRouter(route_class=Plain)
 log = logging.getLogger("clinalign")
 
 _DONE = b"data: [DONE]\n\n"

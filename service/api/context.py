@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -143,6 +144,13 @@ def _choice(asked: list[str] | PrincipleChoice | None, settings: Settings, libra
     return check(Choice(tuple(asked)), library)
 
 
+class Plain(APIRoute):
+    """A route whose endpoint takes the request and gives the response: nothing for FastAPI to resolve in between."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
 def context(request: Request) -> Context:
     found: Context = request.app.state.context
     return found
@@ -176,4 +184,4 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         watching.cancel()
 
 
-__all__ = ["ANONYMOUS", "Context", "context", "json_response", "while_connected"]
+__all__ = ["ANONYMOUS", "Context", "Plain", "context", "json_response", "while_connected"]

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.body import read_json
-from service.api.context import Context, context, json_response, while_connected
+from service.api.context import Context, Plain, context, json_response, while_connected
 from service.api.present import facets_of, verdict_of
 from service.api.wire import CritiqueBody, CritiqueInput, conversation_of, validated
 from service.auth import Tenant
@@ -25,7 +25,7 @@ from service.pipeline import salt
 from service.stages.critique import critique
 from service.stages.retrieve import Choice, retrieve, with_relevance
 
-router = APIRouter()
+router = APIRouter(route_class=Plain)
 
 _EXPLANATION = {
     "type": "json_schema",
