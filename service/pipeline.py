@@ -293,7 +293,9 @@ def _flaw(work: Work, kit: Kit, candidate: Candidate, principles: Sequence[Princ
 
 async def _judge(work: Work, kit: Kit, turn: Turn, *, completed: Awaitable[Turn] | None = None) -> Critique:
     ask = work.ask
-    return await critique(turn, work.matches, ask.model, kit.critic, salt(ask.tenant, kit), completed=completed)
+    shown = ask.options.mode == "critique" or ask.options.trace == "full"
+    salted = salt(ask.tenant, kit)
+    return await critique(turn, work.matches, ask.model, kit.critic, salted, completed=completed, shown=shown)
 
 
 async def judged_turn(work: Work, kit: Kit, text: str) -> Turn:

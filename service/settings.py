@@ -21,6 +21,7 @@ from service.errors import ConfigError
 
 Mode = Literal["auto", "off", "critique", "always"]
 Candidate = Literal["edit", "fresh"]
+Advice = Literal["asked", "always", "never"]
 
 
 class Group(BaseModel):
@@ -73,7 +74,10 @@ class Critic(Group):
     trust_file: Path | None = Field(
         None, description="Trust record from a judge-agreement report. Without one the model only advises."
     )
-    model_verdicts: bool = Field(True, description="Ask the model for verdicts that only advise. Off saves their cost.")
+    advice: Advice = Field(
+        "asked",
+        description="When the model is asked for verdicts that only advise. `asked`: where they are shown, that is with mode `critique`, trace `full` and `/v1/critique`. `always`: for every answer. `never`: they cost nothing.",
+    )
     min_mass: float = Field(
         0.3,
         ge=0,

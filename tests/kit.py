@@ -19,8 +19,8 @@ from service.pipeline import Ask, Kit, Options
 from service.prompts import Prompts
 from service.safe_texts import SafeTexts
 from service.safety import RedFlags
+from service.settings import Advice, Revision
 from service.settings import Critic as CriticSettings
-from service.settings import Revision
 from service.stages.critique import Critic
 from service.stages.retrieve import Retriever
 from service.trust import TrustRecord
@@ -56,6 +56,7 @@ def kit_of(
     decides: bool = False,
     broken_index: bool = False,
     safe_texts: Mapping[str, Mapping[str, str]] | None = None,
+    advice: Advice = "asked",
 ) -> Kit:
     prompts = Prompts.load()
     trust = TrustRecord(
@@ -73,7 +74,7 @@ def kit_of(
         critic=Critic(
             llm,
             prompts,
-            CriticSettings(),
+            CriticSettings(advice=advice),
             trust if decides else None,
             library().version,
             asyncio.Semaphore(64),

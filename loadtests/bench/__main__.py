@@ -45,7 +45,7 @@ from scripts.build_index import ensure_index
 from scripts.common import LOGS, Failure, fail
 from scripts.gateway import Gateway
 from scripts.model import encoder_folder
-from service.settings import Settings, load_settings
+from service.settings import Advice, Settings, load_settings
 
 Report = dict[str, Any]
 APART: dict[str, Callable[[Sequence[str]], int]] = {
@@ -94,34 +94,39 @@ def _report(args: argparse.Namespace) -> Report:
     with upstream() as url:
         match args.bench:
             case "heldout":
-                return asyncio.run(heldout.measure(_settings(url, model_verdicts=False), asked))
+                return asyncio.run(heldout.measure(_settings(url, advice="never"), asked))
             case "verdicts":
-                return asyncio.run(verdicts.measure(_settings(url, model_verdicts=True), url, asked))
+                return asyncio.run(verdicts.measure(_settings(url, advice="always"), url, asked))
             case "streaming":
                 with _gateway(url, cost.ONE) as one:
                     return streaming.measure(url, one, asked)
-        with _gateway(url, cost.ONE) as one, _gateway(url, ("edit", "fresh")) as two:
-            gateways = {"one": one, "two": two}
-            if args.bench == "cost":
-                return cost.measure(url, gateways, asked)
+            case "cost":
+                with _gateway(url, cost.ONE) as one, _gateway(url, cost.TWO) as two:
+                    return cost.measure(url, {"one": one, "two": two}, asked)
+        with (
+            _gateway(url, cost.ONE) as one,
+            _gateway(url, cost.ONE, advice="never") as one_by_rules,
+            _gateway(url, cost.TWO, advice="never") as two_by_rules,
+        ):
+            gateways = {"one": one, "one by rules": one_by_rules, "two by rules": two_by_rules}
             return throughput.measure(url, gateways, asked, clients=args.clients, rounds=args.rounds)
 
 
 @contextmanager
-def _gateway(url: str, candidates: Sequence[str]) -> Iterator[str]:
-    settings = {"CLINALIGN_REVISION_CANDIDATES": json.dumps(candidates)}
-    log = LOGS / f"bench-gateway-{len(candidates)}.log"
+def _gateway(url: str, candidates: Sequence[str], *, advice: Advice = "always") -> Iterator[str]:
+    settings = {"CLINALIGN_REVISION_CANDIDATES": json.dumps(candidates), "CLINALIGN_CRITIC_ADVICE": advice}
+    log = LOGS / f"bench-gateway-{len(candidates)}-{advice}.log"
     with Gateway(url, ensure_index(), log=log, settings=settings) as gateway:
         gateway.wait()
         yield gateway.url
 
 
-def _settings(url: str, *, model_verdicts: bool) -> Settings:
+def _settings(url: str, *, advice: Advice) -> Settings:
     return load_settings(
         upstream={"url": url},
         index={"dir": ensure_index()},
         encoder=str(encoder_folder()),
-        critic={"model_verdicts": model_verdicts},
+        critic={"advice": advice},
     )
 
 

@@ -27,6 +27,7 @@ from principles_index.schema import load_library
 MAX_TOKENS = 256
 STATEMENTS = {principle.id: principle.statement for principle in load_library().principles}
 ONE = ("fresh",)  # the candidate that wins more often with the demonstration model
+TWO = ("edit", "fresh")
 Arm = Callable[[str], ChatCompletion]
 
 

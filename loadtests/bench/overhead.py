@@ -3,7 +3,8 @@
 Every server has one core to itself, with all its threads; the upstream (loadtests.stub_vllm) and the load share another.
 All are up for the whole run and are measured in turns, so that what disturbs the machine disturbs all of them alike; a
 figure is the median over the rounds. CPU time a request is the steadiest of them on a busy machine. Every request has
-another number in its question, so that no answer or embedding of it comes from a cache.
+another number in its question, so that no answer or embedding of it comes from a cache. `gateway auto` is judged by rules
+alone, as is so by default while the model may only advise; `gateway verdicts` asks the model as well.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from scripts.child import LOOPBACK, Child, free_port
 from scripts.common import LOGS, Failure, fail
 from scripts.gateway import Gateway
 
-ROWS = ("direct", "bare", "gateway off", "gateway auto", "gateway critique", "litellm", "optillm none", "nemo")
+ROWS = ("direct", "bare", "gateway off", "gateway auto", "gateway verdicts", "litellm", "optillm none", "nemo")
 MAX_TOKENS = 128
 READY_S = 60.0
 
@@ -86,19 +87,19 @@ def _starters(running: ExitStack, stub_url: str, core: int) -> dict[str, Callabl
         server = make()
         return Row(name, up(server), body(**extra), server.pid)
 
-    def gateway(mode: str) -> Row:
+    def gateway(name: str, **revision: Any) -> Row:
         if not gateways:
             new = Gateway(stub_url, ensure_index(), demonstration=False, log=LOGS / "bench-gateway.log")
             up(new)
             gateways.append(new)
-        return Row(f"gateway {mode}", gateways[0].url, body(revision={"mode": mode}), gateways[0].pid)
+        return Row(f"gateway {name}", gateways[0].url, body(revision=revision), gateways[0].pid)
 
     return {
         "direct": lambda: Row("direct", stub_url, body(), None),
         "bare": lambda: peer("bare", lambda: servers.bare(stub_url)),
-        "gateway off": lambda: gateway("off"),
-        "gateway auto": lambda: gateway("auto"),
-        "gateway critique": lambda: gateway("critique"),
+        "gateway off": lambda: gateway("off", mode="off"),
+        "gateway auto": lambda: gateway("auto", mode="auto"),
+        "gateway verdicts": lambda: gateway("verdicts", mode="auto", trace="full"),
         "litellm": lambda: peer("litellm", lambda: servers.litellm(stub_url, model)),
         "optillm none": lambda: peer("optillm none", lambda: servers.optillm(stub_url), model=f"none-{model}"),
         "nemo": lambda: peer("nemo", lambda: servers.nemo(stub_url)),
@@ -123,8 +124,6 @@ def _start(starters: dict[str, Callable[[], Row]], names: Sequence[str]) -> tupl
 def check(row: Row) -> dict[str, Any]:
     """Asks once, unmeasured. Raises Failure unless the answer is one, and is what the row's name says."""
     body = dict(json.loads(json.dumps(row.body).replace(COUNTER, "0")))
-    if row.name in ("gateway auto", "gateway critique"):
-        body["revision"] = {**body["revision"], "trace": "full"}
     try:
         answer = httpx.post(f"{row.url}/v1/chat/completions", json=body, timeout=60)
         told = answer.raise_for_status().json()
@@ -136,7 +135,7 @@ def check(row: Row) -> dict[str, Any]:
     revision = told.get("revision")
     if not revision:
         return {}
-    if row.name == "gateway auto" and revision["status"] != "draft_passed":
+    if revision["status"] != "draft_passed":
         raise Failure(f"{row.name} would not measure an unrevised answer: the stub's is {revision['status']}.")
     judged = [principle["source"] for principle in revision["principles"]]
     return {"status": revision["status"], "model_verdicts": judged.count("model"), "rules": judged.count("rule")}

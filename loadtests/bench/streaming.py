@@ -1,7 +1,7 @@
 """How soon a streaming client sees something: seconds to the first byte, keep-alive, text, and to the end.
 
 Arms: the model server itself; the gateway with mode `off`, with `stream: final` and with `stream: live` (mode `always`, so
-that there is a repair to watch).
+that there is a repair to watch), and `final` again with texts so long that a client is kept alive.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from loadtests.bench.stack import forget
 from scripts.common import Failure
 
 MAX_TOKENS = 256
+LONG = 1024
 MOMENTS = ("first byte", "first keep-alive", "first text", "end")
 
 
 def measure(url: str, gateway: str, asked: Sequence[str]) -> dict[str, Any]:
     """Medians over the questions, in seconds; a moment that never came (no keep-alive was needed) is left out."""
     model = httpx.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"]
+    repaired = {"mode": "always"}
     arms: dict[str, tuple[str, dict[str, Any]]] = {
         "model server": (url, {}),
         "mode off": (gateway, {"revision": {"mode": "off"}}),
-        "stream final": (gateway, {"revision": {"mode": "always"}}),
-        "stream live": (gateway, {"revision": {"mode": "always", "stream": "live"}}),
+        "stream final": (gateway, {"revision": repaired}),
+        "stream live": (gateway, {"revision": {**repaired, "stream": "live"}}),
+        "final, long": (gateway, {"revision": repaired, "max_tokens": LONG}),
     }
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     for turn, question in enumerate(asked):

@@ -1,7 +1,9 @@
 """Answers a minute of one model server with many clients at once: bare drafts, and through the gateway.
 
-Arms: *draft* straight to the server; *none revised* (mode `critique`); *all revised* with one candidate and with two
-(mode `always`). Every arm answers the same questions, with an empty prefix cache, in a closed loop of `clients`.
+Arms: *draft* straight to the server; *none revised* (mode `critique`) and *all revised* (mode `always`), with one
+candidate or two. *By rules*: the model is asked for no verdict, as is so by default while it may only advise; *and model*:
+it is asked for all that no rule gives, as when it decides. Every arm answers the same questions, with an empty prefix
+cache, in a closed loop of `clients`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ TIMEOUT_S = 600
 def measure(
     url: str, gateways: Mapping[str, str], asked: Sequence[str], *, clients: int, rounds: int = 1
 ) -> dict[str, Any]:
-    """The report. `gateways`: base URLs without `/v1` of one with one candidate (`one`) and one with two (`two`)."""
+    """The report. `gateways`: base URLs without `/v1`, by their number of candidates and by what judges."""
     arms: dict[str, tuple[str, str | None]] = {
         "draft": (url, None),
-        "none revised": (gateways["one"], "critique"),
-        "all revised, one candidate": (gateways["one"], "always"),
-        "all revised, two candidates": (gateways["two"], "always"),
+        "none revised, by rules": (gateways["one by rules"], "critique"),
+        "all revised, by rules": (gateways["one by rules"], "always"),
+        "  with two candidates": (gateways["two by rules"], "always"),
+        "none revised, and model": (gateways["one"], "critique"),
+        "all revised, and model": (gateways["one"], "always"),
     }
     model = openai.OpenAI(base_url=f"{url}/v1", api_key="none").models.list().data[0].id
     seconds: dict[str, list[list[float]]] = {name: [] for name in arms}

@@ -136,13 +136,17 @@ async def critique(
     params: Mapping[str, Any] | None = None,
     *,
     completed: Awaitable[Turn] | None = None,
+    shown: bool = True,
 ) -> Critique:
-    """Verdicts on `turn.answer` in the order of `matches`; a core match whose rule abstains has none. Upstream failures become `unknown`; only bugs raise.
+    """Verdicts on `turn.answer` in the order of `matches`; where no rule tells and the model is not asked, there is none.
+    Upstream failures become `unknown`; only bugs raise.
 
-    `completed` is `turn` with what takes time to know, for the rules. What no rule answers is asked meanwhile.
+    `completed` is `turn` with what takes time to know, for the rules. What no rule answers is asked meanwhile. `shown`
+    says whether anybody will see verdicts that only advise.
     """
     decides = critic.decides(model)
-    ask_model = decides or critic.settings.model_verdicts
+    advice = critic.settings.advice
+    ask_model = decides or advice == "always" or (advice == "asked" and shown)
     prefix = [*turn.conversation.wire, {"role": "assistant", "content": turn.answer}]
 
     async def rule() -> dict[str, Label | None]:
@@ -155,10 +159,8 @@ async def critique(
         told = (await by_rule).get(principle.rule) if principle.rule else None
         if told is not None:
             return Verdict(principle, told, float(told == "met"), "rule"), Usage(), False
-        if match.reason == "core":
+        if match.reason == "core" or not ask_model:
             return None, Usage(), False
-        if not ask_model:
-            return Verdict(principle, "unknown", None, "rule" if principle.rule else "model"), Usage(), False
         said = await ask_verdict(
             [*prefix, verdict_question(principle.statement, critic.prompts)], model, critic, params
         )

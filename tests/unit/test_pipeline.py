@@ -10,6 +10,7 @@ from principles_index.encoders import Vectors
 from service.domain import Completion, Usage
 from service.errors import AnswerBlocked, AnswerUnverified, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from service.pipeline import Options, revise_answer
+from service.settings import Advice
 from service.stages.retrieve import Choice
 from tests.fakes import OFF_TOPIC, FakeEncoder, FakeLLM, completion, verdict
 from tests.kit import ask, kit_of, library
@@ -87,8 +88,7 @@ async def test_without_an_encoder_relevance_is_not_judged() -> None:
     answer = await revise_answer(ask("I have a cold"), kit_of(FakeLLM(EVASION), broken_index=True))
     assert answer.reason == "retrieval_failed"
     assert answer.work.draft_critique is not None
-    told = {v.principle.id: v for v in answer.work.draft_critique.verdicts}["answers-the-question"]
-    assert told.source == "model"
+    assert "answers-the-question" not in {v.principle.id for v in answer.work.draft_critique.verdicts}
 
 
 async def test_the_usage_is_the_sum_of_the_stages() -> None:
@@ -102,10 +102,37 @@ async def test_the_usage_is_the_sum_of_the_stages() -> None:
 
 async def test_model_verdicts_only_advise_without_a_trust_record() -> None:
     llm = FakeLLM(GOOD, judge=lambda question: verdict(0.01, 0.9))
-    answer = await revise_answer(ask("I have a cold"), kit_of(llm))
+    answer = await revise_answer(ask("I have a cold", Options(trace="full")), kit_of(llm))
     assert answer.status == "draft_passed"
     assert answer.work.draft_critique is not None
     assert any(v.label == "unmet" and v.source == "model" for v in answer.work.draft_critique.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("advice", "options", "asked"),
+    [
+        ("asked", Options(), False),
+        ("asked", Options(trace="none"), False),
+        ("asked", Options(trace="full"), True),
+        ("asked", Options(mode="critique"), True),
+        ("always", Options(trace="none"), True),
+        ("never", Options(mode="critique", trace="full"), False),
+    ],
+)
+async def test_advice_is_asked_for_where_somebody_sees_it(advice: Advice, options: Options, asked: bool) -> None:
+    llm = FakeLLM(GOOD)
+    answer = await revise_answer(ask("I have a cold", options), kit_of(llm, advice=advice))
+    assert any(params.get("max_tokens") == 1 for _, params in llm.calls) == asked
+    critique = answer.work.draft_critique
+    assert critique is not None
+    assert any(v.source == "model" for v in critique.verdicts) == asked
+    assert answer.status == "draft_passed"
+
+
+async def test_a_deciding_model_is_asked_whatever_is_shown() -> None:
+    llm = FakeLLM(GOOD)
+    await revise_answer(ask("I have a cold", Options(trace="none")), kit_of(llm, decides=True, advice="never"))
+    assert any(params.get("max_tokens") == 1 for _, params in llm.calls)
 
 
 async def test_a_deciding_model_is_believed() -> None:

@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "INDEX_REMEMBERED": ("0", 0),
     "INDEX_TIMEOUT_S": ("0.5", 0.5),
     "CRITIC_TRUST_FILE": ("/trust.json", Path("/trust.json")),
-    "CRITIC_MODEL_VERDICTS": ("0", False),
+    "CRITIC_ADVICE": ("never", "never"),
     "CRITIC_MIN_MASS": ("0.4", 0.4),
     "CRITIC_THRESHOLD": ("0.6", 0.6),
     "CRITIC_STRICT_THRESHOLD": ("0.2", 0.2),

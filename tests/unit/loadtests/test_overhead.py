@@ -119,7 +119,7 @@ def test_a_row_is_checked_with_one_plain_question_before_it_is_measured(monkeypa
     told = overhead.check(asked("gateway auto"))
     assert told == {"status": "draft_passed", "model_verdicts": 2, "rules": 1}
     assert sent[0]["messages"][0]["content"] == "How are you? (0)"
-    assert sent[0]["revision"] == {"mode": "auto", "trace": "full"}
+    assert sent[0]["revision"] == {"mode": "auto"}
 
 
 @pytest.mark.parametrize(
