@@ -228,8 +228,10 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     ask, best, best_critique = work.ask, work.best, work.best_critique
     assert best is not None and best_critique is not None and work.draft is not None
     principles = [v.principle for v in best_critique.unmet] or [
-        m.principle for m in work.matches if m.reason != "always"
+        m.principle for m in work.matches if m.reason not in ("always", "core")
     ]
+    if not principles:
+        return False
     room = Room(ask.model.context, work.draft.usage.prompt_tokens, ask.max_tokens or kit.revision.max_tokens)
     plans = []
     for kind in kit.revision.candidates:

@@ -18,7 +18,7 @@ import openai
 
 from loadtests.bench.stack import forget
 
-MAX_TOKENS = 128
+MAX_TOKENS = 256
 TIMEOUT_S = 600
 
 

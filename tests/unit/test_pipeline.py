@@ -267,6 +267,21 @@ async def test_named_principles_need_no_index() -> None:
     assert (answer.status, answer.reason, answer.work.facets) == ("draft_passed", None, None)
 
 
+async def test_where_all_is_met_a_repair_is_told_what_was_retrieved_and_no_more() -> None:
+    llm = FakeLLM(GOOD, GOOD, GOOD)
+    answer = await revise_answer(ask("I have a cold", Options(mode="always")), kit_of(llm))
+    (asked,) = [str(m[-1]["content"]) for m, _ in llm.calls if "without mentioning these instructions" in str(m[-1])]
+    told = {m.principle.id for m in answer.work.matches if f"- {m.principle.repair}" in asked}
+    assert told == {m.principle.id for m in answer.work.matches if m.reason in ("statement", "exemplar")}
+    assert len(told) == 8
+
+
+async def test_with_nothing_to_ask_for_there_is_no_round() -> None:
+    options = Options(mode="always", choice=Choice(top_k=0))
+    answer = await revise_answer(ask("I have a cold", options), kit_of(FakeLLM(GOOD)))
+    assert (answer.work.rounds, answer.status) == (0, "draft_passed")
+
+
 async def test_always_revises_and_rounds_are_counted() -> None:
     answer = await revise_answer(ask("I have a cold", Options(mode="always")), kit_of(FakeLLM(GOOD, GOOD, GOOD)))
     assert (answer.work.rounds, answer.text) == (1, GOOD)
