@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from principles_index.encoders import GRAPH, LENGTH, MODULES, POOLING, TOKENIZER
+from service.errors import ConfigError
+
+COPIED = (TOKENIZER, MODULES, LENGTH, POOLING, Path("config.json"))
 
 
 def write_onnx(source: Path, out: Path) -> None:
     """Makes `out`, a folder for `OnnxEncoder`, from a sentence-transformers folder. Takes ten seconds; same bytes again.
 
-    The graph takes `input_ids` and `attention_mask`, int64 of shape (texts, tokens), and gives `last_hidden_state`.
+    The graph takes `input_ids` and `attention_mask`, int64 of shape (texts, tokens), and gives `last_hidden_state`. Raises
+    ConfigError where `source` is no such folder or the extra `export` is not installed.
     """
-    import onnx
-    import torch
-    from transformers import AutoModel
+    if missing := [str(name) for name in COPIED if not (source / name).is_file()]:
+        raise ConfigError(f"{source} lacks {missing[0]}: give the folder of a sentence-transformers model")
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch's exporter wants it
+        import torch
+        from transformers import AutoModel
+    except ImportError as error:
+        raise ConfigError(f"{error.name} is not installed: pip install 'clinalign-serve[export]'") from error
 
     class Tokens(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
         def __init__(self) -> None:
@@ -31,7 +41,7 @@ def write_onnx(source: Path, out: Path) -> None:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     (out / GRAPH).parent.mkdir(parents=True, exist_ok=True)
-    for name in (TOKENIZER, MODULES, LENGTH, POOLING, Path("config.json")):
+    for name in COPIED:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, out / name)
     example = torch.ones((2, 16), dtype=torch.int64)

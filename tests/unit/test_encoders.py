@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from principles_index.encoders import GRAPH, LENGTH, MODULES, POOLING, TOKENIZER, OnnxEncoder, load_encoder
+from principles_index.export import write_onnx
 from service.errors import ConfigError
 
 WORDS = {"[UNK]": 0, "rest": 1, "water": 2, "doctor": 3}
@@ -116,3 +118,17 @@ def test_a_folder_without_a_graph_is_for_sentence_transformers(tmp_path: Path) -
     (folder / GRAPH).unlink()
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_encoder(str(folder))
+
+
+def test_only_a_folder_of_sentence_transformers_is_exported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lacks tokenizer\.json: give the folder"):
+        write_onnx(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_export_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "e")
+    (tmp_path / "e" / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"onnxscript is not installed: pip install 'clinalign-serve\[export\]'"):
+        write_onnx(tmp_path / "e", tmp_path / "out")
