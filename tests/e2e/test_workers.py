@@ -47,12 +47,21 @@ async def counted(url: str, name: str, **labels: str) -> float:
 
 
 def workers(gateway: Gateway) -> set[int]:
-    """The processes that hold the port's socket: children of the supervisor that serve."""
-    children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-    parents = [*children, str(gateway.pid)]
-    grand = [c for p in parents for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
-    found = {int(pid) for pid in grand}
-    return {pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    """The processes that the supervisor has spawned to serve."""
+    found = [pid for child in [gateway.pid, *children(gateway.pid)] for pid in children(child)]
+    return {pid for pid in found if "spawn_main" in told(f"{pid}/cmdline")}
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in told(f"{pid}/task/{pid}/children").split()]
+
+
+def told(file: str) -> str:
+    """Nothing of a process that has just ended."""
+    try:
+        return (Path("/proc") / file).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 async def test_metrics_are_those_of_all_workers(gateway: Gateway) -> None:
