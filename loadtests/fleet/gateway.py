@@ -29,7 +29,8 @@ Outcome = Literal["unrevised", "revised", "unverified", "timed_out", "shed"]
 class Answers:
     """What an answer takes. Lengths are medians in tokens; `spread` is the standard deviation of their logarithm, 0: exact.
 
-    A share `revised` makes `rounds` rounds of all `candidates`, of which a share `can_win` has no flaw and is judged.
+    A share `revised` makes `rounds` rounds of all `candidates`, of which a share `can_win` has no flaw and is judged;
+    `verdicts` is how many the model gives on a text: none where it only advises and nobody sees it.
     `later_turns` is the share of questions that continue an answered conversation.
     """
 
@@ -98,6 +99,7 @@ class Work:
 
     @contextmanager
     def clock(self, stage: str) -> Iterator[None]:
+        """A stage that the deadline cuts short is not counted."""
         start = asyncio.get_running_loop().time()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + asyncio.get_running_loop().time() - start
@@ -114,7 +116,7 @@ class Worker:
         self._replicas = Replicas(tuple(servers), asyncio.get_running_loop().time)
         self._turns = itertools.cycle(servers)
         self._slots = asyncio.Semaphore(settings.verdicts)
-        self._core_free = 0.0
+        self._core = asyncio.Lock()
         self.core_s = 0.0
         self.in_flight = 0
 
@@ -129,7 +131,7 @@ class Worker:
             async with asyncio.timeout(self._settings.deadline_s):
                 await self._pipeline(work)
         except TimeoutError:
-            return ("unverified" if work.best else "timed_out"), work
+            return ("timed_out" if work.best is None else "unverified"), work
         finally:
             self.in_flight -= 1
         return ("revised" if work.revised else "unrevised"), work
@@ -166,7 +168,7 @@ class Worker:
         return text[:-1]
 
     async def _judge(self, work: Work, text: Text, own_s: float) -> None:
-        await self._core(own_s)
+        await self._own_work(own_s)
         await asyncio.gather(*(self._verdict(work, text, principle) for principle in work.principles))
 
     async def _verdict(self, work: Work, text: Text, principle: int) -> None:
@@ -178,11 +180,9 @@ class Worker:
         with self._replicas.call(url):
             await self._servers[url].chat(prompt, output, work.talk.salt)
 
-    async def _core(self, seconds: float) -> None:
+    async def _own_work(self, seconds: float) -> None:
         """Work of the process itself, one thing after the other."""
-        if not seconds:
-            return
-        now = asyncio.get_running_loop().time()
-        self._core_free = max(now, self._core_free) + seconds
-        self.core_s += seconds
-        await asyncio.sleep(self._core_free - now)
+        if seconds:
+            async with self._core:
+                await asyncio.sleep(seconds)
+                self.core_s += seconds

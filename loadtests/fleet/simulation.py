@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
@@ -17,12 +17,13 @@ from typing import get_args
 import numpy as np
 
 from loadtests.fleet import virtual
-from loadtests.fleet.gateway import Answers, Gateway, Outcome, Server, Work, Worker
+from loadtests.fleet.gateway import Answers, Gateway, Outcome, Server, Worker
 from loadtests.fleet.texts import Lengths, Talk, Words
 from loadtests.stub_timing import Profile
 from service.prompts import Prompts
 
 _SAMPLED_S = 0.25
+_LONGEST = 0.25  # share of the model's context that a conversation may have before its last question
 _CONTINUED = 1000  # answered conversations of which a later turn may come
 _DELIVERED: tuple[Outcome, ...] = ("unrevised", "revised", "unverified")
 
@@ -79,8 +80,9 @@ class Report:
     """
 
     answers_per_s: float
-    shed: float
-    latency: Latency
+    shed: float  # share of the questions
+    late: float  # likewise, without a draft at the deadline
+    latency: Latency  # of what was delivered
     by_outcome: dict[Outcome, Latency]
     stages: dict[str, float]  # medians in seconds
     busy: float
@@ -100,14 +102,14 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     outcome: Outcome
-    seconds: float
+    began: float
     ended: float
-    work: Work
+    stages: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Sums since the start: a list has one number for each replica."""
+    """Sums since the start; an array has one number for each replica."""
 
     at: float
     calls: np.ndarray
@@ -127,34 +129,60 @@ class _Fleet:
         self.workers = [
             Worker(gateway, settings.answers, self.servers, words, self._lengths) for _ in range(gateway.workers)
         ]
-        self._asked = 0
+        self._open: dict[int, float] = {}  # when each question that has no answer yet came
+        self._one_less = asyncio.Event()
+        self._number = 0
         self._answered: deque[Talk] = deque(maxlen=_CONTINUED)
+        self.asked: list[_Asked] = []
         self.samples: list[tuple[float, float, float, float]] = []
 
-    async def ask(self) -> _Asked:
-        """One question and what became of it. Worker, tenant and fate are drawn from the question's own chance."""
-        self._asked += 1
-        chance = random.Random(f"{self.settings.seed} {self._asked}")  # noqa: S311 - a simulation
+    # --- questions ---
+
+    async def ask(self) -> None:
+        """One question and what becomes of it. Tenant, worker and fate are drawn from the question's own chance."""
+        self._number += 1
+        number, chance = self._number, random.Random(f"{self.settings.seed} {self._number}")
         talk = self._talk(chance)
-        start = self.loop.time()
+        began = self._open[number] = self.loop.time()
         outcome, work = await chance.choice(self.workers).answer(talk, chance)
+        del self._open[number]
+        self._one_less.set()
         if work.best is not None:
             self._answered.append(replace(talk, before=talk.answered(work.best)))
-        now = self.loop.time()
-        return _Asked(outcome, now - start, now, work)
+        self.asked.append(_Asked(outcome, began, self.loop.time(), work.seconds))
 
     def _talk(self, chance: random.Random) -> Talk:
-        answers, tenant = self.settings.answers, f"tenant-{chance.randrange(self.settings.answers.tenants)}"
+        answers, profile = self.settings.answers, self.settings.profile
+        tenant, later, which = chance.randrange(answers.tenants), chance.random(), chance.random()
         asked = self._lengths.text(answers.question_tokens, chance)
-        later, which = chance.random() < answers.later_turns, chance.random()
-        longest = self.settings.profile.max_model_len // 4
-        if later and self._answered:
+        if later < answers.later_turns and self._answered:
             i = int(which * len(self._answered))
             earlier = self._answered[i]
             del self._answered[i]
-            if len(earlier.before) < longest:
+            if len(earlier.before) < _LONGEST * profile.max_model_len:
                 return replace(earlier, asked=asked)
-        return Talk(f"talk-{self._asked}", tenant, ("<|system|>",) * self.settings.profile.opening_tokens, asked)
+        return Talk(f"talk {self._number}", f"tenant {tenant}", ("<|system|>",) * profile.opening_tokens, asked)
+
+    async def client(self) -> None:
+        n = 0
+        while not self.settings.each or n < self.settings.each:
+            await self.ask()
+            n += 1
+
+    async def arrivals(self) -> None:
+        chance = random.Random(f"{self.settings.seed} arrivals")
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(chance.expovariate(self.settings.rate))
+                group.create_task(self.ask())
+
+    async def answered(self, before: float) -> None:
+        """Returns once nobody waits who asked before that time."""
+        while any(began < before for began in self._open.values()):
+            self._one_less.clear()
+            await self._one_less.wait()
+
+    # --- what is seen meanwhile ---
 
     def counts(self) -> _Counts:
         engines = [server.replica.engine for server in self.servers.values()]
@@ -184,33 +212,63 @@ def simulate(settings: Settings) -> Report:
 
 async def _simulate(settings: Settings) -> Report:
     fleet = _Fleet(settings)
-    tasks = [asyncio.ensure_future(server.replica.run()) for server in fleet.servers.values()]
+    tasks = [asyncio.create_task(server.replica.run()) for server in fleet.servers.values()]
     try:
         if settings.each:
-            before, sampling = fleet.counts(), asyncio.ensure_future(fleet.sample())
-            tasks.append(sampling)
-            asked = await _all_of_them(fleet)
-            return _report(fleet, before, fleet.counts(), asked)
-        arrivals = _Arrivals(fleet)
-        tasks += arrivals.begin()
+            before = fleet.counts()
+            tasks.append(asyncio.create_task(fleet.sample()))
+            await asyncio.gather(*(fleet.client() for _ in range(settings.clients)))
+            return _report(fleet, before, fleet.counts())
+        if settings.rate:
+            tasks.append(asyncio.create_task(fleet.arrivals()))
+        tasks += [asyncio.create_task(fleet.client()) for _ in range(settings.clients)]
         await asyncio.sleep(settings.warm_up_s)
-        before, sampling = fleet.counts(), asyncio.ensure_future(fleet.sample())
-        arrivals.measured = True
+        before, sampling = fleet.counts(), asyncio.create_task(fleet.sample())
         await asyncio.sleep(settings.seconds)
-        arrivals.measured = False
-        sampling.cancel()
         after = fleet.counts()
-        tasks += arrivals.others
-        return _report(fleet, before, after, await asyncio.gather(*arrivals.counted))
+        sampling.cancel()
+        await fleet.answered(after.at)
+        return _report(fleet, before, after)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _all_of_them(fleet: _Fleet) -> list[_Asked]:
-    async def client() -> list[_Asked]:
-        return [await fleet.ask() for _ in range(fleet.settings.each)]
-
-    told = await asyncio.gather(*(client() for _ in range(fleet.settings.clients)))
-    return [each for one in told for each in one]
+def _report(fleet: _Fleet, before: _Counts, after: _Counts) -> Report:
+    seconds = after.at - before.at
+    counted = [each for each in fleet.asked if before.at <= each.began < after.at]
+    if not counted:
+        raise ValueError("nobody asked in the measured time")
+    delivered = [each for each in fleet.asked if before.at <= each.ended <= after.at and each.outcome in _DELIVERED]
+    times: dict[Outcome, list[float]] = {outcome: [] for outcome in get_args(Outcome)}
+    for each in counted:
+        times[each.outcome].append(each.ended - each.began)
+    stages = {name for each in counted for name in each.stages}
+    busy, calls = (after.steps_s - before.steps_s) / seconds, after.calls - before.calls
+    frontend = np.minimum(1.0, calls * fleet.settings.profile.frontend_s / seconds)
+    running, waiting, queued, in_flight = np.mean(fleet.samples, axis=0)
+    queries = after.queries - before.queries
+    return Report(
+        answers_per_s=len(delivered) / seconds,
+        shed=len(times["shed"]) / len(counted),
+        late=len(times["timed_out"]) / len(counted),
+        latency=Latency.of([t for outcome in _DELIVERED for t in times[outcome]]),
+        by_outcome={outcome: Latency.of(seconds) for outcome, seconds in times.items() if seconds},
+        stages={
+            name: float(np.median([each.stages[name] for each in counted if name in each.stages]))
+            for name in sorted(stages)
+        },
+        busy=float(busy.mean()),
+        busiest=float(busy.max()),
+        frontend=float(frontend.mean()),
+        frontend_busiest=float(frontend.max()),
+        running=float(running),
+        waiting=float(waiting),
+        queued=float(queued),
+        cached=(after.hits - before.hits) / queries if queries else 0.0,
+        calls_per_answer=float(calls.sum()) / max(1, len(delivered)),
+        in_flight=float(in_flight),
+        cores=(after.core_s - before.core_s) / seconds,
+        seconds=seconds,
+    )
