@@ -18,9 +18,8 @@ import numpy as np
 
 from loadtests.fleet import virtual
 from loadtests.fleet.gateway import Answers, Gateway, Outcome, Server, Worker
-from loadtests.fleet.texts import Lengths, Talk, Words
+from loadtests.fleet.texts import Lengths, Talk, words
 from loadtests.stub_timing import Profile
-from service.prompts import Prompts
 
 _SAMPLED_S = 0.25
 _LONGEST = 0.25  # share of the model's context that a conversation may have before its last question
@@ -124,10 +123,10 @@ class _Fleet:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.servers = {f"replica-{i}": Server(settings.profile) for i in range(settings.replicas)}
-        words, self._lengths = Words(Prompts.load()), Lengths(settings.answers.spread)
+        self._lengths = Lengths(settings.answers.spread)
         gateway = settings.gateway
         self.workers = [
-            Worker(gateway, settings.answers, self.servers, words, self._lengths) for _ in range(gateway.workers)
+            Worker(gateway, settings.answers, self.servers, words(), self._lengths) for _ in range(gateway.workers)
         ]
         self._open: dict[int, float] = {}  # when each question that has no answer yet came
         self._one_less = asyncio.Event()

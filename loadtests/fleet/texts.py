@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from loadtests.stub_text import tokens
 from loadtests.stub_timing import Token
@@ -89,6 +89,12 @@ class Words:
         first, before, after = self._own["fresh"]
         asked = (*first, *talk.asked, *before, *repairs, *after)
         return (*talk.before, *_turn("user", asked), *_header("assistant"))
+
+
+@cache
+def words() -> Words:
+    """Those of this deployment. Kept, since reading the library takes longer than many a simulation."""
+    return Words(Prompts.load())
 
 
 class Lengths:

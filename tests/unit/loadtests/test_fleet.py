@@ -14,9 +14,8 @@ from loadtests.fleet import __main__ as cli
 from loadtests.fleet import calibration, curves, sizing, virtual
 from loadtests.fleet.gateway import Answers, Gateway
 from loadtests.fleet.simulation import Report, Settings, simulate
-from loadtests.fleet.texts import Lengths, Talk, Words
+from loadtests.fleet.texts import Lengths, Talk, words
 from loadtests.stub_timing import PROFILES, Profile
-from service.prompts import Prompts
 
 STEP = 0.01
 PROFILE = Profile("m", base_s=STEP, per_prefill_token_s=0.0, per_sequence_s=0.0, per_context_token_s=0.0)
@@ -100,13 +99,12 @@ def test_slots_bound_the_verdicts_in_flight() -> None:
 
 
 def test_a_drafts_prompt_and_text_begin_every_prompt_that_judges_or_edits_it() -> None:
-    words = Words(Prompts.load())
     talk = Talk("k", "s", ("<|system|>",) * 3, (1, 2, 3))
     text = (7, 8, 9)
     begun = (*talk.prompt, *text, "<|im_end|>")
-    for prompt in (words.verdict(talk, text, 5), words.candidate("edit", talk, text, [1, 2])):
+    for prompt in (words().verdict(talk, text, 5), words().candidate("edit", talk, text, [1, 2])):
         assert prompt[: len(begun)] == begun
-    fresh = words.candidate("fresh", talk, text, [1, 2])
+    fresh = words().candidate("fresh", talk, text, [1, 2])
     assert fresh[: 3 + 3 + 3] == talk.prompt[: 3 + 3 + 3]
     assert not set(text) & set(fresh)
     later = replace(talk, before=talk.answered(text), asked=(4,))
@@ -114,11 +112,10 @@ def test_a_drafts_prompt_and_text_begin_every_prompt_that_judges_or_edits_it() -
 
 
 def test_questions_share_a_beginning_and_have_real_lengths() -> None:
-    words = Words(Prompts.load())
-    shared = words.questions[0][:40]
-    assert all(question[:40] == shared for question in words.questions)
-    assert 60 < sum(map(len, words.questions)) / len(words.questions) < 200
-    assert len({tuple(question) for question in words.questions}) == len(words.questions) == len(words.repairs)
+    shared = words().questions[0][:40]
+    assert all(question[:40] == shared for question in words().questions)
+    assert 60 < sum(map(len, words().questions)) / len(words().questions) < 200
+    assert len({tuple(question) for question in words().questions}) == len(words().questions) == len(words().repairs)
 
 
 def test_new_texts_share_no_token() -> None:
