@@ -74,7 +74,7 @@ async def test_all_else_goes_through() -> None:
     assert await patient.models() == [MODEL]
     assert [piece async for piece in patient.stream(MODEL, [], {})][:2] == ["one", " two"]
     assert await patient.count_tokens(MODEL, []) == 10
-    body = {"messages": []}
+    body: dict[str, Any] = {"messages": []}
     assert patient.place(MODEL, "x") == MODEL
     assert MODEL.id.encode() in await patient.relay(MODEL, body)
     assert [event async for event in patient.relay_stream(MODEL, body)][-1] == b"data: [DONE]\n\n"
