@@ -370,7 +370,9 @@ async def test_the_gateway_reads_its_verdicts_by_the_threshold_of_the_record(tmp
     for trust in (trust_record(report, LAX), None):
         kit = kit_of(FakeLLM("Rest well.", judge=lambda question: verdict(0.42, 0.58)))
         kit = replace(kit, critic=replace(kit.critic, trust=trust))
-        answer = await revise_answer(ask("I have a cold", Options(choice=Choice((BLOCKING,), top_k=0))), kit)
+        answer = await revise_answer(
+            ask("I have a cold", Options(choice=Choice((BLOCKING,), top_k=0), trace="full")), kit
+        )
         critique = answer.work.draft_critique
         assert critique is not None
         said[trust is not None] = {(v.label, v.p_met) for v in critique.verdicts if v.source == "model"}
