@@ -17,7 +17,7 @@ COUNTERS = {
     "generated": "vllm:generation_tokens_total",
     "cached": "vllm:prefix_cache_hits_total",
 }
-_BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Meter:
             found = sums(self._get("/metrics").text)
             if missing := [name for name in COUNTERS.values() if name not in found]:
                 raise Failure(f"The model server does not count {missing[0]}: the bench needs vLLM.")
-            if not any(found.get(name, 0) for name in _BUSY):
+            if not any(found.get(name, 0) for name in BUSY):
                 return {name: int(found[metric]) for name, metric in COUNTERS.items()}
             if time.monotonic() > end:
                 raise Failure(f"The model server was not idle within {SETTLE_S:.0f} s: let nobody else use it.")

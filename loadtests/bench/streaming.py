@@ -1,7 +1,8 @@
 """How soon a streaming client sees something: seconds to the first byte, keep-alive, text, and to the end.
 
 Arms: the model server itself; the gateway with mode `off`, with `stream: final` and with `stream: live` (mode `always`, so
-that there is a repair to watch), and `final` again with texts so long that a client is kept alive.
+that there is a repair to watch), and `final` again with texts so long that a client is kept alive. Then clients leave in
+the middle of a stage, and the model server's own gauges say when it is free again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 import httpx
 import orjson
 
+from loadtests.bench.spent import BUSY, sums
 from loadtests.bench.stack import forget
 from scripts.common import Failure
 
 MAX_TOKENS = 256
 LONG = 1024
 MOMENTS = ("first byte", "first keep-alive", "first text", "end")
+STAGES = ("draft", "critique", "revise")
 
 
 def measure(url: str, gateway: str, asked: Sequence[str]) -> dict[str, Any]:
@@ -44,7 +47,30 @@ def measure(url: str, gateway: str, asked: Sequence[str]) -> dict[str, Any]:
         "questions": len(asked),
         "max_tokens": MAX_TOKENS,
         "median_s": {name: _medians(moments) for name, moments in seen.items()},
+        "freed_after_s": {
+            stage: round(max(_leave(url, gateway, model, question, stage) for question in asked), 2) for stage in STAGES
+        },
     }
+
+
+def _leave(url: str, gateway: str, model: str, question: str, stage: str) -> float:
+    """Seconds from a client's leaving in that stage until the model server runs nothing any more, by its own gauges."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        "max_tokens": LONG if stage == "draft" else MAX_TOKENS,
+        "stream": True,
+        "revision": {"mode": "always", "trace": "full", "progress": True},
+    }
+    with httpx.stream("POST", f"{gateway}/v1/chat/completions", json=body, timeout=300) as response:
+        lines = response.iter_lines()
+        while f'"reasoning_content":"{stage}\\n"' not in next(lines):
+            pass
+    left = time.perf_counter()
+    while any(sums(httpx.get(f"{url}/metrics", timeout=30).text).get(name, 0) for name in BUSY):
+        time.sleep(0.01)
+    return time.perf_counter() - left
 
 
 def _watch(base: str, model: str, question: str, extra: Mapping[str, Any]) -> dict[str, float]:
@@ -91,4 +117,5 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [f"{'seconds':16}" + "".join(f"{name:>18}" for name in MOMENTS)]
     for name, moments in report["median_s"].items():
         lines.append(f"{name:16}" + "".join(f"{moments[m]:>18.2f}" if m in moments else f"{'-':>18}" for m in MOMENTS))
-    return "\n".join(lines)
+    freed = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report["freed_after_s"].items())
+    return "\n".join([*lines, f"longest until a client that leaves costs nothing any more: {freed}"])
