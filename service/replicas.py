@@ -14,14 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 
 log = logging.getLogger("clinalign")
 
 _SLACK = 1.25
 _FEW = 8  # calls in flight up to which a replica counts as idle: one answer has a dozen at a time
 _OUT_S = 30.0
-_REMEMBERED = 4096
 
 
 class Replicas:
@@ -32,17 +30,10 @@ class Replicas:
         self._clock = clock
         self._in_flight: Counter[str] = Counter()
         self._out_until: dict[str, float] = {}
-        self._order = lru_cache(_REMEMBERED)(self._ranked)
-
-    def _ranked(self, key: str) -> tuple[str, ...]:
-        def weight(url: str) -> bytes:
-            return hashlib.blake2b(f"{key}\n{url}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-        return tuple(sorted(self._urls, key=weight))
 
     def for_conversation(self, key: str) -> tuple[str, ...]:
         """All replicas in the order in which they are to be tried: the conversation's own, those with room first."""
-        order = self._order(key)
+        order = self._ranked(key)
         if len(order) == 1:
             return order
         most = max(_FEW, _SLACK * (self._in_flight.total() + 1) / len(order))
@@ -52,6 +43,16 @@ class Replicas:
         """Those that are not out; all of them when all are, since one may be back."""
         now = self._clock()
         return tuple(url for url in order if self._out_until.get(url, 0.0) <= now) or tuple(order)
+
+    def _ranked(self, key: str) -> tuple[str, ...]:
+        beginning = hashlib.blake2b(f"{key}\n".encode("utf-8", "surrogatepass"), digest_size=8)
+
+        def weight(url: str) -> bytes:
+            digest = beginning.copy()
+            digest.update(url.encode())
+            return digest.digest()
+
+        return tuple(sorted(self._urls, key=weight))
 
     @contextmanager
     def call(self, url: str) -> Iterator[None]:
