@@ -88,9 +88,8 @@ class OnnxEncoder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # idle threads leave the core to others
+        # Idle threads leave the core to others.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._pooling = _pooling(folder)
             self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))

@@ -40,6 +40,7 @@ from loadtests.bench import (
     throughput,
     verdicts,
 )
+from loadtests.bench.report import give
 from loadtests.bench.stack import QUESTIONS, questions, upstream
 from scripts.build_index import ensure_index
 from scripts.common import LOGS, Failure, fail
@@ -78,12 +79,8 @@ def main(arguments: Sequence[str]) -> int:
         report = _report(args)
     except Failure as error:
         return fail(error)
-    text = json.dumps(report, indent=2)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n", encoding="utf-8")
-    table = shown[args.bench]
-    print(table(report) if table else text)
+    table = shown[args.bench] or (lambda told: json.dumps(told, indent=2))
+    give(report, table(report), args.out)
     return 0
 
 

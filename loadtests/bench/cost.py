@@ -22,10 +22,8 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from loadtests.bench.stack import forget
-from principles_index.schema import load_library
 
 MAX_TOKENS = 256
-STATEMENTS = {principle.id: principle.statement for principle in load_library().principles}
 ONE = ("fresh",)  # the candidate that wins more often with the demonstration model
 TWO = ("edit", "fresh")
 Arm = Callable[[str], ChatCompletion]

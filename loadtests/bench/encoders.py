@@ -28,6 +28,7 @@ from loadtests.bench.columns import columns
 from loadtests.bench.cores import only_on
 from loadtests.bench.encoder_fidelity import Front, Texts, fidelity, pairs_of
 from loadtests.bench.encoder_ways import BASELINE, INT8, Encode, Tokens, cut, int8, lean_torch, ways
+from loadtests.bench.report import chosen, give
 from loadtests.bench.stack import QUESTIONS, questions
 from principles_index.embed import Embedder
 from scripts.child import OFFLINE
@@ -172,19 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-fidelity", action="store_true", help="times only")
     parser.add_argument("--out", type=Path, help="writes the report there as JSON")
     args = parser.parse_args(arguments)
-    only = [name.strip() for name in args.only.split(",") if name.strip()]
-    if unknown := [name for name in only if name not in NAMES]:
-        parser.error(f"there is no way {unknown[0]!r}: say {', '.join(NAMES)}")
+    only = chosen(args.only, NAMES, parser, "way")
     try:
         asked = questions(args.questions, sys.maxsize)
         texts = Texts(asked, pairs_of(args.answers), args.labelled if args.labelled.is_file() else None)
         report = measure(texts, only=only, rounds=args.rounds, compare=not args.no_fidelity)
     except Failure as error:
         return fail(error)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(table(report))
+    give(report, table(report), args.out)
     return 0
 
 

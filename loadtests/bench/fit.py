@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import re
 import statistics
@@ -32,6 +31,7 @@ import httpx
 import numpy as np
 from scipy.optimize import nnls
 
+from loadtests.bench.report import give
 from loadtests.stub_timing import COEFFICIENTS, Engine, Profile, Work
 
 _IDS = (1_000, 9_000)  # plain tokens in every vocabulary we know
@@ -313,10 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (httpx.HTTPError, ValueError) as error:
         print(f"The server could not be measured: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
-    print(table(profile))
+    give(profile, table(profile), args.out)
     return 0
 
 

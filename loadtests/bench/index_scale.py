@@ -11,7 +11,6 @@ and in it the facets alone. It searches prototypes, one a principle, not all vec
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from loadtests.bench.columns import columns
 from loadtests.bench.cores import only_on
 from loadtests.bench.libraries import grown, held_back, noise_of, perturbed
+from loadtests.bench.report import give
 from loadtests.bench.stack import QUESTIONS, questions
 from principles_index.encoders import Vectors, load_encoder
 from principles_index.facets import FacetModel
@@ -234,10 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failure as error:
         return fail(error)
     report = measure(library, vectors, queries, sizes=args.sizes, cosine=args.cosine)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(table(report))
+    give(report, table(report), args.out)
     return 0
 
 

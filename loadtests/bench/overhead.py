@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests.bench.closed_loop import COUNTER, run
 from loadtests.bench.cores import busy_seconds, cpu_seconds, only_on, two_cores
 from loadtests.bench.overhead_rows import Cell, Row, figures, table
+from loadtests.bench.report import chosen, give
 from loadtests.peers import servers
 from loadtests.peers.install import version_of
 from loadtests.stub_instant import QUESTION
@@ -204,17 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="NAME,NAME", help=f"of {', '.join(ROWS)}; direct always is")
     parser.add_argument("--out", type=Path, help="writes the report there as JSON")
     args = parser.parse_args(arguments)
-    only = [name.strip() for name in args.only.split(",") if name.strip()]
-    if unknown := [name for name in only if name not in ROWS]:
-        parser.error(f"there is no row {unknown[0]!r}: say {', '.join(ROWS)}")
+    only = chosen(args.only, ROWS, parser, "row")
     try:
         report = measure(seconds=args.seconds, rounds=args.rounds, only=only)
     except Failure as error:
         return fail(error)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(table(report))
+    give(report, table(report), args.out)
     return 0
 
 

@@ -34,6 +34,7 @@ import httpx
 import openai
 
 from loadtests.bench.prose import Talk, critique, user
+from loadtests.bench.report import give
 from loadtests.bench.spent import COUNTERS, Meter, Spent
 from loadtests.bench.stack import QUESTIONS, forget, questions, upstream
 from loadtests.peers import servers
@@ -253,10 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told = measure(url, asked, candidates=args.candidates.split(","))
     except Failure as error:
         return fail(error)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    print(table(told))
+    give(told, table(told), args.out)
     return 0
 
 
