@@ -52,21 +52,22 @@ async def post_critique(request: Request) -> Response:
     here = context(request)
     tenant = here.tenant(request)
     body = validated(CritiqueBody, await read_json(request, here.settings.limits))
+    return await while_connected(request, _respond(here, body, tenant))
+
+
+async def _respond(here: Context, body: CritiqueBody, tenant: Tenant) -> Response:
     choice = here.choice(body.principles)
-    model, _ = await while_connected(request, here.model_and_mode(body.model))
+    model, _ = await here.model_and_mode(body.model)
     if body.inputs is None:
         if body.messages is None:
             raise MissingField("messages is missing.", param="messages")
         conversation, answer = _answered(body.messages, body.answer, "messages")
         async with here.slot():
-            result = await while_connected(
-                request, _judge(here, model, conversation, answer, choice, body.explain, tenant)
-            )
-        return json_response(result)
+            return json_response(await _judge(here, model, conversation, answer, choice, body.explain, tenant))
     if body.messages is not None or body.answer is not None:
         raise InvalidValue("Give either inputs or messages, not both.", param="inputs")
     async with here.slot():
-        results = await while_connected(request, _batch(here, model, body.inputs, choice, body.explain, tenant))
+        results = await _batch(here, model, body.inputs, choice, body.explain, tenant)
     total = Usage.sum(
         [Usage(r["usage"]["prompt_tokens"], r["usage"]["completion_tokens"]) for r in results if "usage" in r]
     )

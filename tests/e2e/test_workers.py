@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from loadtests.bench.overhead import start_stub
 from scripts.build_index import ensure_index
 from scripts.common import LOGS
 from scripts.gateway import Gateway
@@ -25,18 +24,15 @@ PATIENCE_S = 60
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    command = [sys.executable, "-m", "loadtests.stub_vllm", "--instant", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        url = stub.stdout.readline().split()[-1]
-        try:
-            with Gateway(
-                url, ensure_index(), log=LOGS / "e2e-workers.log", settings={"CLINALIGN_WORKERS": "2"}
-            ) as gateway:
-                gateway.wait()
-                yield gateway
-        finally:
-            stub.terminate()
+    stub, url = start_stub()
+    settings = {"CLINALIGN_WORKERS": "2"}
+    try:
+        stub.wait_ready(f"{url}/v1/models", PATIENCE_S)
+        with Gateway(url, ensure_index(), log=LOGS / "e2e-workers.log", settings=settings) as gateway:
+            gateway.wait()
+            yield gateway
+    finally:
+        stub.stop()
 
 
 async def counted(url: str, name: str, **labels: str) -> float:
