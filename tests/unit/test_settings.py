@@ -230,3 +230,21 @@ def test_settings_do_not_change() -> None:
         settings.port = 1  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
         settings.upstream.url = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("url", ["", " ", ",", " , "])
+def test_an_upstream_without_a_url_stops_the_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CLINALIGN_UPSTREAM_URL", url)
+    with pytest.raises(ConfigError, match="CLINALIGN_UPSTREAM_URL: must name a model server"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "urls"),
+    [
+        ("http://a:8000/v1/", ("http://a:8000",)),
+        (" http://a:8000 ,http://b:8000/v1,, http://a:8000/", ("http://a:8000", "http://b:8000")),
+    ],
+)
+def test_replicas_are_named_once_each_without_v1(url: str, urls: tuple[str, ...]) -> None:
+    assert Settings(upstream={"url": url}).upstream.urls == urls
