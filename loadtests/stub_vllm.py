@@ -33,7 +33,7 @@ LOOPBACK = "127.0.0.1"
 
 @asynccontextmanager
 async def serving(
-    profile: Profile, writer: Writer, *, port: int = 0, replicas: int = 1, speed: float = 1.0
+    profile: Profile, writer: Writer, *, port: int = 0, replicas: int = 1, speed: float = 1.0, host: str = LOOPBACK
 ) -> AsyncIterator[list[tuple[str, Replica]]]:
     """The replicas and their base URLs, on `port` and those that follow it, or with 0 on any that are free."""
     async with AsyncExitStack() as stack:
@@ -46,9 +46,9 @@ async def serving(
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, LOOPBACK, port and port + i).start()
+            await web.TCPSite(runner, host, port and port + i).start()
             stack.callback(group.create_task(replica.run()).cancel)
-            served.append((f"http://{LOOPBACK}:{runner.addresses[0][1]}", replica))
+            served.append((f"http://{host}:{runner.addresses[0][1]}", replica))
         yield served
 
 
@@ -62,7 +62,7 @@ async def _serve(args: argparse.Namespace, profile: Profile) -> None:
         else:
             writer = Writer(answer_tokens=args.answer_tokens, repair_share=args.repair_share, seed=args.seed)
             served = await stack.enter_async_context(
-                serving(profile, writer, port=args.port, replicas=args.replicas, speed=args.speed)
+                serving(profile, writer, port=args.port, replicas=args.replicas, speed=args.speed, host=args.host)
             )
             urls = [url for url, _ in served]
         print("stub vLLM listens on", *urls, flush=True)
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--host", default=LOOPBACK, help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
     parser.add_argument("--profile", default="cpu-smollm2-135m", help="default: %(default)s")
     parser.add_argument("--replicas", type=int, default=1, help="ports are numbered from --port on")
@@ -86,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.replicas < 1 or args.speed <= 0 or args.answer_tokens < 1 or not 0 <= args.repair_share <= 1:
         parser.error("--replicas and --answer-tokens start at 1, --speed above 0, and --repair-share is 0 to 1")
-    if args.instant and args.replicas > 1:
-        parser.error("--instant has one replica")
+    if args.instant and (args.replicas > 1 or args.host != LOOPBACK):
+        parser.error(f"--instant has one replica, on {LOOPBACK}")
     try:
         profile = Profile.load(args.profile)
     except (OSError, KeyError, TypeError, ValueError) as error:

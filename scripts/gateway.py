@@ -28,6 +28,7 @@ class Gateway(Child):
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
+        self.upstream = upstream_url
         env = {
             "CLINALIGN_HOST": os.environ.get("CLINALIGN_HOST", LOOPBACK),
             "CLINALIGN_PORT": str(self.port),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 from tempfile import TemporaryDirectory
 
@@ -36,6 +37,7 @@ def main() -> int:
         return _stopped(error)
     _keep_what_was_built()
     server = uvicorn.Server(_config(app, settings))
+    _end_well_on_sigterm()
     server.run()
     return 0 if server.started else STARTUP_FAILURE
 
@@ -77,6 +79,11 @@ def _config(app: FastAPI | str, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=int(settings.revision.deadline_ms / 1000) + 5,
         timeout_worker_healthcheck=15,
     )
+
+
+def _end_well_on_sigterm() -> None:
+    """uvicorn raises the signal that stopped it once more at the very end: a stop that was asked for is no failure."""
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
 
 
 def _keep_what_was_built() -> None:

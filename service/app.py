@@ -21,6 +21,7 @@ from service.api import chat, critique, ops, principles
 from service.api.context import Context, default_options, json_response
 from service.api.present import Versions
 from service.auth import Keys
+from service.drain import Drain
 from service.errors import (
     ClinAlignError,
     ConfigError,
@@ -32,6 +33,7 @@ from service.errors import (
     error_headers,
     spec_of,
 )
+from service.limits import Limiter
 from service.llm import LLM, UpstreamLLM
 from service.metrics import Metrics
 from service.middleware import RequestId
@@ -43,16 +45,24 @@ from service.safety import RedFlags
 from service.settings import Settings
 from service.stages.critique import Critic
 from service.stages.retrieve import Retriever
+from service.tracing import Traces, load_traces, of_request
 from service.trust import load_trust
+from service.version import VERSION
 
 log = logging.getLogger("clinalign")
 
 
 def create_app(
-    settings: Settings, *, llm: LLM | None = None, index: PrincipleIndex | None = None, encoder: Encoder | None = None
+    settings: Settings,
+    *,
+    llm: LLM | None = None,
+    index: PrincipleIndex | None = None,
+    encoder: Encoder | None = None,
+    traces: Traces | None = None,
 ) -> FastAPI:
-    """The application. Tests give their own `llm`, `index` and `encoder`. Raises StartupError."""
+    """The application. Tests give their own `llm`, `index`, `encoder` and `traces`. Raises StartupError."""
     metrics = Metrics()
+    drain = Drain()
     if encoder is None:
         encoder = load_encoder(settings.encoder)
     if index is None:
@@ -64,10 +74,15 @@ def create_app(
     flags = RedFlags.load(settings.safety.numbers_file, locale=settings.safety.locale)
     defaults = default_options(settings, index.library)
     found_index, found_encoder = index, encoder
+    versions = Versions(index.library.version, index.version, prompts.version, settings.upstream.checkpoint)
+    _, principles_version, index_version, prompts_version = versions.parts("")
+    traces = traces or load_traces(
+        settings.traces, principles=principles_version, index=index_version, prompts=prompts_version
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        model = llm or UpstreamLLM(settings.upstream)
+        model = llm or UpstreamLLM(settings.upstream, metrics.saw_replicas)
         embedder = Embedder(found_encoder, remembered=settings.index.remembered, on_lookup=metrics.looked_up)
         library = found_index.library
         slots = asyncio.Semaphore(settings.limits.verdicts)
@@ -81,20 +96,24 @@ def create_app(
             revision=settings.revision,
             salt_tenants=settings.upstream.cache_salt,
         )
-        versions = Versions(library.version, found_index.version, prompts.version)
-        app.state.context = Context(settings, kit, versions, metrics, Keys(settings.keys), defaults)
+        limiter = Limiter(settings, metrics.limiter_failures.inc)
+        app.state.context = Context(settings, kit, versions, metrics, Keys(settings.keys), limiter, drain, defaults)
         log.info("started", extra={"fields": {"principles": len(library.principles), "keys": len(settings.keys)}})
-        yield
+        with drain.on_sigterm(settings.drain_s):
+            yield
+        await limiter.close()
         for task in list(app.state.context.tasks):
             task.cancel()
         embedder.close()
         worker.shutdown(wait=False, cancel_futures=True)
         await model.close()
+        if traces is not None:
+            await traces.close()
 
-    app = FastAPI(title="ClinAlign Serve", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(title="ClinAlign Serve", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     for module in (chat, critique, principles, ops):
         app.include_router(module.router)
-    app.add_middleware(RequestId, metrics=metrics)
+    app.add_middleware(RequestId, metrics=metrics, drain=drain, traces=traces)
     _handle_errors(app, metrics)
     return app
 
@@ -108,6 +127,7 @@ def _check_rules(index: PrincipleIndex) -> None:
 def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
     def respond(error: ClinAlignError) -> Response:
         metrics.failed(error)
+        of_request().failed(error)
         return json_response(error_body(error), spec_of(error).status, error_headers(error))
 
     @app.exception_handler(ClinAlignError)

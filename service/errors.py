@@ -7,7 +7,7 @@ ClinAlignError
 │   ├── ContextLengthExceeded  RequestTooLarge  UnsupportedMediaType  RequestTimeout
 │   └── NotFound  MethodNotAllowed  ModelNotFound  PrincipleNotFound
 ├── InvalidAPIKey
-├── Overloaded  NotReady
+├── RateLimited  Overloaded  NotReady
 ├── UpstreamError                     the model server failed; its text never leaks
 │   ├── UpstreamUnavailable  UpstreamTimeout
 │   ├── UpstreamRateLimited  UpstreamOverloaded
@@ -83,6 +83,9 @@ class PrincipleNotFound(RequestError): ...
 
 
 class InvalidAPIKey(ClinAlignError): ...
+
+
+class RateLimited(ClinAlignError): ...
 
 
 class Overloaded(ClinAlignError): ...
@@ -162,6 +165,7 @@ TABLE: Mapping[type[ClinAlignError], Spec] = {
     ModelNotFound: Spec(404, _REQUEST, "model_not_found", False),
     PrincipleNotFound: Spec(404, _REQUEST, "principle_not_found", False),
     InvalidAPIKey: Spec(401, "authentication_error", "invalid_api_key", False),
+    RateLimited: Spec(429, "rate_limit_error", "rate_limit_exceeded", True),
     Overloaded: Spec(503, _SERVER, "overloaded", True),
     NotReady: Spec(503, _SERVER, "not_ready", True),
     UpstreamError: Spec(502, _UPSTREAM, "upstream_error", True),

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
+from service import tracing
+from service.discovery import Seen, watch
 from service.domain import Completion, Usage
 from service.errors import ClinAlignError, ModelNotFound, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from service.replicas import Replicas
@@ -97,12 +100,18 @@ class RetryBudget:
 class UpstreamLLM:
     """One model server of one or more replicas, one connection pool. Must be made inside a running event loop."""
 
-    def __init__(self, settings: Upstream) -> None:
+    def __init__(self, settings: Upstream, on_seen: Callable[[Seen], None] = lambda seen: None) -> None:
         headers = {"Content-Type": "application/json"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key.strip()}"  # secret files like to end with a newline
         self._settings = settings
-        self._replicas = Replicas(settings.urls)
+        self._replicas = Replicas(settings.urls)  # with `dns` the name itself, until it has been looked up
+        self._name = settings.urls[0] if settings.replicas == "dns" else None
+        # An address is asked in the name's name: for its certificate, and for servers that tell hosts apart.
+        name = urlsplit(self._name or "")
+        self._named = {"Host": name.netloc.rpartition("@")[2]} if self._name else None
+        self._tls_name = name.hostname if name.scheme == "https" else None
+        self._watching = asyncio.create_task(watch(self._replicas, self._name, on_seen))
         self._retries = RetryBudget(settings.retry_ratio)
         self._models: tuple[ModelInfo, ...] = ()
         self._models_at = float("-inf")
@@ -119,15 +128,24 @@ class UpstreamLLM:
         )
 
     async def close(self) -> None:
-        if self._listing is not None:
-            self._listing.cancel()
-            await asyncio.wait([self._listing])
+        tasks = [task for task in (self._listing, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await self._session.close()
 
     # --- models ---
 
     async def models(self) -> Sequence[ModelInfo]:
-        """What the upstream lists now. Raises UpstreamError."""
+        """What the upstream lists now. Raises UpstreamError.
+
+        One list for all who wait, and its failure is everyone's: nobody queues behind a dead server.
+        """
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.create_task(self._listed())
+        return await asyncio.shield(self._listing)
+
+    async def _listed(self) -> Sequence[ModelInfo]:
         try:
             async with asyncio.timeout(_MODELS_WAIT_S):
                 payload = _parse(await self._fetch(None, "GET", "/v1/models", None))
@@ -143,11 +161,8 @@ class UpstreamLLM:
 
     async def model(self, name: str | None = None) -> ModelInfo:
         if time.monotonic() - self._models_at > _MODEL_TTL_S:
-            # One list for all who wait, and its failure is everyone's: nobody queues behind a dead server.
-            if self._listing is None or self._listing.done():
-                self._listing = asyncio.create_task(self.models())
             try:
-                await asyncio.shield(self._listing)
+                await self.models()
             except UpstreamError:
                 if not self._models:  # else: a stale list beats a failed answer
                     raise
@@ -158,7 +173,7 @@ class UpstreamLLM:
         raise ModelNotFound("The model does not exist. GET /v1/models lists those that do.", param="model")
 
     def place(self, model: ModelInfo, conversation: str) -> ModelInfo:
-        if len(self._settings.urls) == 1:
+        if len(self._replicas.urls) == 1 and self._name is None:
             return model
         return replace(model, replicas=self._replicas.for_conversation(conversation))
 
@@ -166,7 +181,10 @@ class UpstreamLLM:
 
     async def chat(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> Completion:
         body = _body(model, messages, params)
-        return _completion(_parse(await self._fetch(model, "POST", "/v1/chat/completions", body, fields=params)))
+        with _call(model, body) as span:
+            payload = _parse(await self._fetch(model, "POST", "/v1/chat/completions", body, fields=params, span=span))
+            span.heard(payload)
+            return _completion(payload)
 
     async def stream(self, model: ModelInfo, messages: Sequence[Wire], params: Wire) -> AsyncIterator[str | Completion]:
         body = _body(model, messages, params) | {"stream": True, "stream_options": {"include_usage": True}}
@@ -207,9 +225,13 @@ class UpstreamLLM:
         return count if isinstance(count, int) else None
 
     async def relay(self, model: ModelInfo, body: Wire) -> bytes:
-        raw = await self._fetch(model, "POST", "/v1/chat/completions", {**body, "model": model.id}, fields=body)
-        _completion(_parse(raw))  # half an answer is no answer
-        return raw
+        sent = {**body, "model": model.id}
+        with _call(model, sent) as span:
+            raw = await self._fetch(model, "POST", "/v1/chat/completions", sent, fields=body, span=span)
+            payload = _parse(raw)
+            span.heard(payload)
+            _completion(payload)  # half an answer is no answer
+            return raw
 
     async def relay_stream(self, model: ModelInfo, body: Wire) -> AsyncIterator[bytes]:
         async with aclosing(self._stream(model, {**body, "model": model.id}, body)) as chunks:
@@ -219,31 +241,40 @@ class UpstreamLLM:
 
     async def _stream(self, model: ModelInfo, body: Wire, fields: Wire) -> AsyncGenerator[tuple[bytes, dict[str, Any]]]:
         """Each chunk as it came and parsed. Ends after `[DONE]`; raises UpstreamError where that never comes."""
-        async with self._request(model, "POST", "/v1/chat/completions", body) as response:
-            if response.status != 200:
-                raise await _refusal(response, fields=fields)
-            async with aclosing(_events(_pieces(response))) as events:
-                async for data in events:
-                    if data == b"[DONE]":
-                        return
-                    chunk = _parse(data)
-                    if chunk.get("error") or chunk.get("object") == "error":
-                        raise UpstreamError("The model server failed while it wrote the answer.")
-                    yield data, chunk
-        raise UpstreamError(_BROKE_OFF)
+        with _call(model, body) as span:
+            async with self._request(model, "POST", "/v1/chat/completions", body, span) as response:
+                if response.status != 200:
+                    raise await _refusal(response, fields=fields)
+                async with aclosing(_events(_pieces(response))) as events:
+                    async for data in events:
+                        if data == b"[DONE]":
+                            return
+                        chunk = _parse(data)
+                        if chunk.get("error") or chunk.get("object") == "error":
+                            raise UpstreamError("The model server failed while it wrote the answer.")
+                        span.heard(chunk, chunk=True)
+                        yield data, chunk
+            raise UpstreamError(_BROKE_OFF)
 
     # --- transport ---
 
     async def _fetch(
-        self, model: ModelInfo | None, method: str, path: str, body: Wire | None, *, fields: Wire | None = None
+        self,
+        model: ModelInfo | None,
+        method: str,
+        path: str,
+        body: Wire | None,
+        *,
+        fields: Wire | None = None,
+        span: tracing.ModelCall = tracing.NO_CALL,
     ) -> bytes:
-        async with self._request(model, method, path, body) as response:
+        async with self._request(model, method, path, body, span) as response:
             if response.status != 200:
                 raise await _refusal(response, fields=fields or {})
             return await _read(response)
 
     async def _send(
-        self, order: Sequence[str], method: str, path: str, data: bytes | None
+        self, order: Sequence[str], method: str, path: str, data: bytes | None, span: tracing.ModelCall
     ) -> tuple[str, aiohttp.ClientResponse]:
         """The head of an answer, from the first replica of `order` that gives one, and which it is."""
         self._retries.earn()
@@ -251,7 +282,14 @@ class UpstreamLLM:
             url, *others = self._replicas.reachable(order)
             try:
                 with self._replicas.call(url):
-                    response = await self._session.request(method, url + path, data=data, allow_redirects=False)
+                    response = await self._session.request(
+                        method,
+                        url + path,
+                        data=data,
+                        headers={**(self._named or {}), **span.headers},
+                        allow_redirects=False,
+                        server_hostname=self._tls_name,
+                    )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if _had_begun(error):
                     raise UpstreamError(GARBAGE) from error
@@ -263,16 +301,17 @@ class UpstreamLLM:
                 if attempt + 1 == _ATTEMPTS or not ((unseen and others) or self._retries.spend()):
                     raise UpstreamUnavailable("The model server cannot be reached.") from error
             else:
-                self._replicas.answered(url)
+                self._replicas.answered(url, response.status)
+                span.reached(url)
                 return url, response
         raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def _request(
-        self, model: ModelInfo | None, method: str, path: str, body: Wire | None
+        self, model: ModelInfo | None, method: str, path: str, body: Wire | None, span: tracing.ModelCall
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        order = (model and model.replicas) or self._settings.urls
-        url, response = await self._send(order, method, path, None if body is None else orjson.dumps(body))
+        order = (model and model.replicas) or self._replicas.urls
+        url, response = await self._send(order, method, path, None if body is None else orjson.dumps(body), span)
         try:
             with self._replicas.call(url):
                 yield response
@@ -331,6 +370,11 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
                 data = []
         if len(rest) + sum(map(len, data)) > _LARGEST_BODY:
             raise UpstreamError(GARBAGE)
+
+
+def _call(model: ModelInfo, body: Wire) -> tracing.ModelCall:
+    provider = "vllm" if model.is_vllm else "openai"  # whose interface it is
+    return tracing.model_call(body, provider=provider, model=model.id, root=model.root)
 
 
 def _body(model: ModelInfo, messages: Sequence[Wire], params: Wire) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.discovery import Seen
 from service.errors import ClinAlignError, spec_of
 from service.pipeline import Answer
 from service.settings import metrics_folder
+from service.version import VERSION
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
@@ -20,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
+        self._serving: tuple[str, ...] = ()
         self.requests = Counter("clinalign_requests", "Requests by route and status.", ["route", "status"], registry=r)
         self.errors = Counter("clinalign_errors", "Errors answered, by code.", ["code"], registry=r)
         self.answers = Counter("clinalign_answers", "Answers by outcome.", ["status", "reason"], registry=r)
@@ -41,11 +44,38 @@ class Metrics:
             "clinalign_vector_lookups", "Conversations whose vector was remembered, or not.", ["found"], registry=r
         )
         self.red_flags = Counter("clinalign_red_flags", "Red flags in what users wrote.", ["kind"], registry=r)
+        self.answer_seconds = Histogram(
+            "clinalign_answer_seconds", "Whole time of an answer, by outcome.", ["status"], buckets=_SECONDS, registry=r
+        )
+        self.replicas = Gauge(
+            "clinalign_replicas",
+            "Replicas of the model server: known, and out of those.",
+            ["state"],
+            registry=r,
+            multiprocess_mode="livemax",
+        )
+        self.ejections = Counter(
+            "clinalign_replica_ejections", "Replicas put out for a while: not reached, or failing.", registry=r
+        )
+        self.failed_lookups = Counter(
+            "clinalign_discovery_failures", "Look-ups of the replicas' addresses that failed.", registry=r
+        )
+        self.limiter_failures = Counter(
+            "clinalign_limiter_failures", "Requests counted by this process alone, for want of Redis.", registry=r
+        )
+        self.build_info = Gauge(
+            "clinalign_build_info",
+            "1 for what serves: release, model, and short hashes of principles, index and prompts.",
+            ["version", "model", "principles", "index", "prompts"],
+            registry=r,
+            multiprocess_mode="livemax",
+        )
         self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r, multiprocess_mode="livesum")
 
     def answered(self, answer: Answer) -> None:
         work = answer.work
         self.answers.labels(answer.status, answer.reason or "none").inc()
+        self.answer_seconds.labels(answer.status).observe(work.timings_ms["total"] / 1000)
         for stage, milliseconds in work.timings_ms.items():
             self.stage_seconds.labels(stage).observe(milliseconds / 1000)
         for stage, usage in work.usage.items():
@@ -64,6 +94,22 @@ class Metrics:
 
     def looked_up(self, known: bool) -> None:
         self.lookups.labels(str(known).lower()).inc()
+
+    def saw_replicas(self, seen: Seen) -> None:
+        self.replicas.labels("known").set(seen.known)
+        self.replicas.labels("out").set(seen.out)
+        self.ejections.inc(seen.ejections)
+        self.failed_lookups.inc(seen.failed_lookups)
+
+    def serves(self, model: str, principles: str, index: str, prompts: str) -> None:
+        """What answers from now on; what did before counts as 0."""
+        serving = (VERSION, model, principles, index, prompts)
+        if serving == self._serving:
+            return
+        if self._serving:
+            self.build_info.labels(*self._serving).set(0)
+        self._serving = serving
+        self.build_info.labels(*serving).set(1)
 
     def failed(self, error: ClinAlignError) -> None:
         self.errors.labels(spec_of(error).code).inc()

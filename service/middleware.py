@@ -1,4 +1,4 @@
-"""One pure-ASGI layer: a request id on every response, and a count of what was answered."""
+"""One pure-ASGI layer: a request id on every response, a count of what was answered, and the span of the request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.drain import Drain
 from service.metrics import Metrics
+from service.tracing import NO_REQUEST, Traces
 
 _ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 
 class RequestId:
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain, traces: Traces | None = None) -> None:
+        self._app, self._metrics, self._drain, self._traces = app, metrics, drain, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -22,12 +24,19 @@ class RequestId:
             return
         given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
         request_id = given if _ID.match(given) else uuid.uuid4().hex
+        span = self._traces.request(scope, request_id) if self._traces else NO_REQUEST
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if self._drain.begun:
+                    message["headers"].append((b"connection", b"close"))
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
+                span.answered(message["status"])
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                span.whole()
 
-        await self._app(scope, receive, sending)
+        with span:
+            await self._app(scope, receive, sending)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
+from service import tracing
 from service.domain import Completion, Conversation, Facets, Match, Principle, RedFlag, Turn, Usage
 from service.errors import (
     AnswerBlocked,
@@ -147,6 +149,11 @@ class Work:
         finally:
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + round((time.perf_counter() - start) * 1000, 2)
 
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[tracing.Span]:
+        with self.clock(stage), tracing.stage(stage) as span:
+            yield span
+
     @property
     def facets(self) -> Facets | None:
         return self.retrieved.facets if self.retrieved else None
@@ -162,6 +169,7 @@ class Work:
 async def revise_answer(ask: Ask, kit: Kit, on_event: OnEvent = lambda event: None) -> Answer:
     """The whole answer. Raises ClinAlignError; never returns text that is known to be bad."""
     work = Work(ask, kit.flags.detect(ask.conversation.user_texts), detect(ask.conversation.last_user_text))
+    tracing.of_request().set(tenant=ask.tenant, mode=ask.options.mode, red_flags=len(work.flags))
     try:
         with work.clock("total"):
             async with asyncio.timeout(ask.options.deadline_s):
@@ -172,7 +180,9 @@ async def revise_answer(ask: Ask, kit: Kit, on_event: OnEvent = lambda event: No
         if work.draft is not None or not work.flags:
             raise
         work.doubt = "draft_failed"  # whoever is in danger gets the fixed text, whatever happened to the model
-    return deliver(work, kit)
+    answer = deliver(work, kit)
+    tracing.of_request().set(status=answer.status, reason=answer.reason or "none", rounds=work.rounds)
+    return answer
 
 
 async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
@@ -191,9 +201,10 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
     if work.retrieved.failed:
         work.doubt = "retrieval_failed"
     on_event("critique")
-    with work.clock("critique"):
+    with work.stage("critique") as span:
         text = work.draft.text
         work.draft_critique = await _judge(work, kit, work.turn(text), completed=judged_turn(work, kit, text))
+        span.set(**_counts(work.draft_critique))
     work.spent("critique", work.draft_critique.usage)
     work.best, work.best_critique = work.draft, work.draft_critique
     if work.draft_critique.doubt:
@@ -209,15 +220,16 @@ async def _work(work: Work, kit: Kit, on_event: OnEvent) -> None:
 
 
 async def _retrieve(work: Work, kit: Kit) -> None:
-    with work.clock("retrieve"):
+    with work.stage("retrieve") as span:
         ask = work.ask
         work.retrieved = await retrieve(
             ask.conversation, ask.options.choice, work.flags, kit.retriever, tenant=ask.tenant
         )
+        span.set(principles=len(work.retrieved.matches), index_failed=work.retrieved.failed)
 
 
 async def _draft(work: Work, kit: Kit, params: Mapping[str, Any]) -> None:
-    with work.clock("draft"):
+    with work.stage("draft"):
         completion = await draft(work.ask.conversation, work.ask.model, params, kit.llm)
     work.spent("draft", completion.usage)
     work.draft = completion
@@ -245,11 +257,12 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
     on_event("revise")
     params = {**ask.sampling, **salt(ask.tenant, kit)}
     try:
-        with work.clock("revise"):
+        with work.stage("revise") as span:
             if _may_go_live(work):
                 candidates = [await _write_live(work, kit, plans[0], params, on_event)]
             else:
                 candidates = await revise(plans, ask.model, params, kit.llm)
+            span.set(round=work.rounds, candidates=len(candidates))
     except (UpstreamError, AnswerBlocked) as error:
         if work.sent:
             raise
@@ -257,8 +270,9 @@ async def _round(work: Work, kit: Kit, on_event: OnEvent) -> bool:
         return False
     work.spent("revise", Usage.sum([c.completion.usage for c in candidates]))
     on_event("recritique")
-    with work.clock("recritique"):
+    with work.stage("recritique") as span:
         judged = await asyncio.gather(*(_judge_candidate(work, kit, c, principles) for c in candidates))
+        span.set(round=work.rounds, accepted=sum(j.outcome == "accepted" for j in judged))
     work.spent("recritique", Usage.sum([j.critique.usage for j in judged if j.critique]))
     return _accept(work, judged)
 
@@ -298,6 +312,12 @@ async def _judge(work: Work, kit: Kit, turn: Turn, *, completed: Awaitable[Turn]
     shown = ask.options.mode == "critique" or ask.options.trace == "full"
     salted = salt(ask.tenant, kit)
     return await critique(turn, work.matches, ask.model, kit.critic, salted, completed=completed, shown=shown)
+
+
+def _counts(critique: Critique) -> dict[str, int]:
+    """Verdicts by label, for the stage's span."""
+    counts = Counter[str](verdict.label for verdict in critique.verdicts)
+    return {**counts, "repairs": len(critique.unmet), "failed_calls": critique.failed_calls}
 
 
 async def judged_turn(work: Work, kit: Kit, text: str) -> Turn:

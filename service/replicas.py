@@ -20,6 +20,7 @@ log = logging.getLogger("clinalign")
 _SLACK = 1.25
 _FEW = 8  # calls in flight up to which a replica counts as idle: one answer has a dozen at a time
 _OUT_S = 30.0
+_FAULTS = 5  # answers in a row with a server's error after which a replica is out
 
 
 class Replicas:
@@ -30,6 +31,26 @@ class Replicas:
         self._clock = clock
         self._in_flight: Counter[str] = Counter()
         self._out_until: dict[str, float] = {}
+        self._faults: Counter[str] = Counter()
+        self.ejections = 0
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self._urls
+
+    @property
+    def out(self) -> int:
+        """How many of them cannot be reached for now."""
+        now = self._clock()
+        return sum(self._out_until.get(url, 0.0) > now for url in self._urls)
+
+    def update(self, urls: Sequence[str]) -> None:
+        """These are the replicas from now on. An answer in the making keeps the order that it began with."""
+        if set(urls) == set(self._urls):
+            return
+        log.info("replicas", extra={"fields": {"known": len(urls), "before": len(self._urls)}})
+        self._urls = tuple(urls)
+        self._out_until = {url: until for url, until in self._out_until.items() if url in urls}
 
     def for_conversation(self, key: str) -> tuple[str, ...]:
         """All replicas in the order in which they are to be tried: the conversation's own, those with room first."""
@@ -40,9 +61,13 @@ class Replicas:
         return tuple(sorted(order, key=lambda url: self._in_flight[url] >= most))  # stable
 
     def reachable(self, order: Sequence[str]) -> tuple[str, ...]:
-        """Those that are not out; all of them when all are, since one may be back."""
+        """Those that are not out, and after them such as came later; all of them when all are out, one may be back.
+
+        One that left the list while an answer was in the making finishes it: it is being drained.
+        """
         now = self._clock()
-        return tuple(url for url in order if self._out_until.get(url, 0.0) <= now) or tuple(order)
+        known = (*order, *(url for url in self._urls if url not in order))
+        return tuple(url for url in known if self._out_until.get(url, 0.0) <= now) or known
 
     def _ranked(self, key: str) -> tuple[str, ...]:
         beginning = hashlib.blake2b(f"{key}\n".encode("utf-8", "surrogatepass"), digest_size=8)
@@ -64,9 +89,17 @@ class Replicas:
 
     def failed(self, url: str) -> None:
         """It could not be reached: the others serve until `_OUT_S` have passed."""
-        if len(self._urls) > 1 and self._out_until.get(url, 0.0) <= self._clock():
-            log.warning("replica_out", extra={"fields": {"replica": self._urls.index(url), "seconds": _OUT_S}})
+        if self._out_until.get(url, 0.0) <= self._clock():
+            self.ejections += 1
+            log.warning("replica_out", extra={"fields": {"known": len(self._urls), "seconds": _OUT_S}})
         self._out_until[url] = self._clock() + _OUT_S
 
-    def answered(self, url: str) -> None:
-        self._out_until.pop(url, None)
+    def answered(self, url: str, status: int) -> None:
+        """It was reached. Errors of its own, several in a row, put it out like silence."""
+        if status < 500 or status == 503:  # 503: it is full, which is no fault
+            self._out_until.pop(url, None)
+            self._faults.pop(url, None)
+            return
+        self._faults[url] += 1
+        if self._faults[url] >= _FAULTS:
+            self.failed(url)

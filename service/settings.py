@@ -33,8 +33,16 @@ class Upstream(Group):
         "http://127.0.0.1:8000",
         description="Base URL of vLLM or another OpenAI-compatible server, without `/v1`. Replicas of one server, separated by commas, share the load by conversation: each finds its prefix in one cache.",
     )
+    replicas: Literal["listed", "dns"] = Field(
+        "listed",
+        description="`listed`: the URLs are the replicas. `dns`: each address that the URL's host name resolves to is one, looked up every five seconds, as behind a headless Service of Kubernetes.",
+    )
     api_key: str | None = Field(None, repr=False, description="Key sent upstream as a bearer token.")
     model: str | None = Field(None, description="Model served. Default: the first that the upstream lists.")
+    checkpoint: str | None = Field(
+        None,
+        description="Name of the checkpoint's version, shown in `system_fingerprint` and metrics. Default: the last part of the path or id that the server loaded it from.",
+    )
     connect_s: float = Field(
         3.0, gt=0, description="Seconds to wait for a connection. Short: a dead upstream must show at once."
     )
@@ -54,6 +62,12 @@ class Upstream(Group):
         if not url.replace(",", " ").strip():
             raise ValueError("must name a model server")
         return url
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.replicas == "dns" and len(self.urls) > 1:
+            raise ValueError("URL must be a single one, whose host name resolves to all replicas, with replicas `dns`")
+        return self
 
     @cached_property
     def urls(self) -> tuple[str, ...]:
@@ -146,6 +160,9 @@ class ApiKey(Group):
     revision: dict[str, Any] = Field(
         default_factory=dict, description="Defaults of the `revision` object for this key."
     )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Limit of this key, instead of `CLINALIGN_LIMITS_REQUESTS_PER_MINUTE`."
+    )
 
 
 class Limits(Group):
@@ -155,10 +172,39 @@ class Limits(Group):
         256, ge=1, description="Answers in the making at once in one process; 503 `overloaded` beyond."
     )
     verdicts: int = Field(256, ge=1, description="Verdict calls in flight at once in one process.")
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="Answers and critiques that a key may ask for in any minute (each input of a batch counts); 429 beyond. Default: no limit. Held in each process, unless `CLINALIGN_REDIS_URL` lets all share it.",
+    )
     headers_hold_s: float = Field(
         5.0, ge=0, description="Longest wait for the outcome before a stream's headers go out."
     )
     keep_alive_s: float = Field(10.0, gt=0, description="Seconds between keep-alive comments of a waiting stream.")
+
+
+class Traces(Group):
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^/]")] | None = Field(
+        None,
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP (`http://otel-collector:4318`). Without one nothing is traced. Needs the packages of the extra `traces`.",
+    )
+    ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of requests traced, of those whose caller's `traceparent` does not decide."
+    )
+
+
+class Redis(Group):
+    url: str | None = Field(
+        None,
+        repr=False,
+        pattern=r"^(rediss?|unix)://",
+        description="Redis that holds the limits of keys for all gateways: `redis://`, `rediss://` (TLS) or `unix://`.",
+    )
+    timeout_s: float = Field(
+        0.25,
+        gt=0,
+        description="Seconds to wait for it. While it does not answer, each process holds the limits by itself.",
+    )
 
 
 class Settings(BaseSettings):
@@ -178,6 +224,11 @@ class Settings(BaseSettings):
         le=64,
         description="Processes that share the port. Each takes a core under load, and 0.4 GB of memory with an encoder on ONNX Runtime.",
     )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds between SIGTERM and the end of new connections. `/readyz` fails at once, so that balancers stop sending meanwhile; what still comes is served.",
+    )
     demonstration: bool = Field(False, description="A demonstration model answers: every answer says so.")
     keys: tuple[ApiKey, ...] = Field((), description='JSON list of API keys: `[{"name": "team-a", "sha256": "…"}]`.')
     upstream: Upstream = Upstream()
@@ -186,6 +237,8 @@ class Settings(BaseSettings):
     revision: Revision = Revision()
     safety: Safety = Safety()
     limits: Limits = Limits()
+    traces: Traces = Traces()
+    redis: Redis = Redis()
     log: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level logged. No level logs health text."
     )

@@ -40,6 +40,7 @@ from service.errors import (
 from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import Answer, Ask, OnEvent, Options, Piece, Stage, revise_answer
+from service.tracing import of_request
 
 router = APIRouter(route_class=Plain)
 log = logging.getLogger("clinalign")
@@ -58,6 +59,7 @@ async def chat_completions(request: Request) -> Response:
     """Draft, check, repair and answer: OpenAI's chat completions plus the `revision` object."""
     here = context(request)
     tenant = here.tenant(request)
+    await here.limiter.spend(tenant)
     payload = await read_json(request, here.settings.limits)
     return await while_connected(request, _respond(here, payload, tenant))
 
@@ -98,6 +100,7 @@ async def _answer(here: Context, ask: Ask, on_event: OnEvent = lambda event: Non
     async with here.slot():
         answer = await revise_answer(ask, here.kit, on_event)
     here.metrics.answered(answer)
+    here.metrics.serves(*here.versions.parts(ask.model.root))
     log.info("answered", extra={"fields": _event(answer, ask)})
     return answer
 
@@ -174,8 +177,10 @@ async def _chunks(
         yield _DONE
     except ClinAlignError as error:
         here.metrics.failed(error)
+        of_request().failed(error)
         yield _data(error_body(error))
     except Exception as error:
+        of_request().failed(error)
         log.exception("stream_failed", exc_info=error)
         yield _data(error_body(InternalError("The gateway failed.")))
     finally:
@@ -266,6 +271,7 @@ async def _relayed(here: Context, first: bytes, events: AsyncIterator[bytes], op
         here.metrics.answers.labels("off", "none").inc()
     except ClinAlignError as error:
         here.metrics.failed(error)
+        of_request().failed(error)
         yield _data(error_body(error))
 
 

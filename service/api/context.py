@@ -18,7 +18,9 @@ from service.api.present import Versions
 from service.api.wire import SAMPLING, ChatBody, PrincipleChoice, RevisionBody, validated
 from service.auth import ANONYMOUS, Keys, Tenant
 from service.domain import Conversation
+from service.drain import Drain
 from service.errors import ClinAlignError, ConfigError, ModelNotFound, Overloaded
+from service.limits import Limiter
 from service.llm import ModelInfo
 from service.metrics import Metrics
 from service.pipeline import Ask, Kit, Options
@@ -36,9 +38,10 @@ class Context:
     versions: Versions
     metrics: Metrics
     keys: Keys
+    limiter: Limiter
+    drain: Drain
     defaults: Mapping[str, Options]  # of a request that asks for nothing, by tenant
     in_flight: int = 0
-    draining: bool = False
     index_error: str | None = None
     judges: dict[str, bool] = field(default_factory=dict)  # model id: does it give log-probabilities (probed lazily)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -56,6 +56,7 @@ async def post_critique(request: Request) -> Response:
 
 
 async def _respond(here: Context, body: CritiqueBody, tenant: Tenant) -> Response:
+    await here.limiter.spend(tenant, cost=len(body.inputs or ()) or 1)
     choice = here.choice(body.principles)
     model, _ = await here.model_and_mode(body.model)
     if body.inputs is None:

@@ -44,21 +44,34 @@ async def healthz() -> Response:
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    openapi_extra={
+        "parameters": [{"name": "once", "in": "query", "allowEmptyValue": True, "schema": {"type": "string"}}]
+    },
+)
 async def readyz(request: Request) -> Response:
-    """200 when answers can be given: the index is loaded, the model server answers, no drain has begun."""
+    """200 when answers can be given: the index is loaded, the model server answers, no drain has begun.
+
+    `/readyz?once`: it is enough that the model server has answered before. For balancers: were all gateways taken out with
+    the model server, nobody would be left to say what is wrong, or to give the fixed text to a user in danger.
+    """
     here = context(request)
-    if here.draining:
+    if here.drain.begun:
         raise NotReady("draining")
     if here.kit.retriever.index is None:
         raise NotReady("the index is not loaded")
+    if here.judges and "once" in request.query_params:
+        return json_response({"status": "ready"})
     try:
+        await here.kit.llm.models()  # asked anew: `model` is content with what was listed before
         model = await here.kit.llm.model()
         if model.id not in here.judges:
             async with asyncio.timeout(_PROBE_S):
                 here.judges[model.id] = await gives_logprobs(model, here.kit.critic)
     except (ClinAlignError, TimeoutError) as error:
         raise NotReady("the model server does not answer") from error
+    here.metrics.serves(*here.versions.parts(model.root))
     decides = here.kit.critic.decides(model)
     return json_response(
         {

@@ -26,15 +26,22 @@ _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,7}|\s+", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Short hashes of what shaped the answers."""
+    """Short hashes of what shaped the answers, and the checkpoint's name where the deployment gives one."""
 
     principles: str
     index: str
     prompts: str
+    checkpoint: str | None = None
+
+    def parts(self, model_root: str) -> tuple[str, str, str, str]:
+        """Model, principles, index and prompts."""
+        name = self.checkpoint or model_root.rstrip("/").rsplit("/", 1)[-1]
+        hashes = self.principles[:8], self.index[:8], self.prompts[:8]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name), *hashes
 
     def fingerprint(self, model_root: str) -> str:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", model_root.rstrip("/").rsplit("/", 1)[-1])
-        return f"{name}_p{self.principles[:8]}_i{self.index[:8]}_q{self.prompts[:8]}"
+        name, principles, index, prompts = self.parts(model_root)
+        return f"{name}_p{principles}_i{index}_q{prompts}"
 
 
 def completion_of(answer: Answer, versions: Versions, *, demonstration: bool) -> dict[str, Any]:

@@ -269,3 +269,13 @@ def test_request_ids_are_kept_or_made(serve: Serve) -> None:
     url = serve(FakeLLM())
     assert httpx.get(f"{url}/healthz", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
     assert len(httpx.get(f"{url}/healthz", headers={"X-Request-Id": "a b"}).headers["x-request-id"]) == 32
+
+
+def test_each_input_of_a_batch_counts_towards_the_limit_of_its_key(serve: Serve) -> None:
+    url = serve(FakeLLM(), limits={"requests_per_minute": 3})
+    item = {"messages": ASKED, "answer": GOOD}
+    check(post(url, {"inputs": [item] * 4}, "/v1/critique"), 400, "invalid_value", "inputs")
+    assert post(url, {"inputs": [item] * 2}, "/v1/critique").status_code == 200
+    check(post(url, {"inputs": [item] * 2}, "/v1/critique"), 429, "rate_limit_exceeded")
+    assert post(url, {**item}, "/v1/critique").status_code == 200
+    check(post(url, chat()), 429, "rate_limit_exceeded")

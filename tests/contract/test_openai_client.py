@@ -229,3 +229,14 @@ def test_json_stays_json_under_a_red_flag(serve: Serve) -> None:
 def test_the_models_are_listed(serve: Serve) -> None:
     with client(serve(FakeLLM())) as api:
         assert [m.id for m in api.models.list()] == ["fake-model"]
+
+
+def test_a_key_beyond_its_limit_is_told_when_to_come_back(serve: Serve) -> None:
+    url = serve(FakeLLM(GOOD, GOOD), limits={"requests_per_minute": 2})
+    with client(url) as api:
+        for _ in range(2):
+            api.chat.completions.create(model="fake-model", messages=ASKED)
+        with pytest.raises(openai.RateLimitError) as caught:
+            api.chat.completions.create(model="fake-model", messages=ASKED)
+    assert caught.value.code == "rate_limit_exceeded"
+    assert 1 <= int(caught.value.response.headers["Retry-After"]) <= 60

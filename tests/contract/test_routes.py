@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import httpx
 import pytest
 
+from service.errors import UpstreamUnavailable
+from service.llm import ModelInfo
+from service.version import VERSION
 from tests.contract.conftest import Serve
 from tests.fakes import FakeLLM, completion, verdict
 
@@ -64,6 +69,41 @@ def test_health_readiness_and_docs(serve: Serve) -> None:
     assert httpx.get(f"{url}/readyz").json()["critic"] == "advises"
     assert "/docs" in httpx.get(url).text
     assert "/v1/chat/completions" in httpx.get(f"{url}/openapi.json").json()["paths"]
+
+
+def test_a_model_server_that_goes_takes_readiness_but_not_the_gateway_from_its_balancer(serve: Serve) -> None:
+    class Going(FakeLLM):
+        gone = True
+
+        async def models(self) -> Sequence[ModelInfo]:
+            if self.gone:
+                raise UpstreamUnavailable("gone")
+            return await super().models()
+
+    llm = Going()
+    url = serve(llm)
+
+    def statuses() -> list[int]:
+        return [httpx.get(f"{url}/readyz{query}").status_code for query in ("", "?once")]
+
+    assert statuses() == [503, 503]
+    llm.gone = False
+    assert statuses() == [200, 200]
+    llm.gone = True
+    assert statuses() == [503, 200]
+
+
+def test_what_serves_is_told_by_metrics_as_by_answers(serve: Serve) -> None:
+    url = serve(FakeLLM(), upstream={"checkpoint": "clinalign 4b/v3"})
+    fingerprint = httpx.get(f"{url}/readyz").json()["system_fingerprint"]
+    (row,) = (
+        line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith("clinalign_build_info{")
+    )
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', row))
+    assert labels.pop("version") == VERSION
+    assert fingerprint == "{model}_p{principles}_i{index}_q{prompts}".format(**labels)
+    assert labels["model"] == "clinalign-4b-v3"
+    assert row.endswith(" 1.0")
 
 
 def test_metrics_by_stage_outcome_and_principle_and_nothing_from_clients(serve: Serve) -> None:

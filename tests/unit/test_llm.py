@@ -16,7 +16,9 @@ from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service import discovery
 from service import llm as llm_module
+from service.discovery import Seen
 from service.domain import Completion, Usage
 from service.errors import (
     ClinAlignError,
@@ -805,3 +807,40 @@ async def test_closing_ends_a_list_that_is_on_its_way() -> None:
         await happened(upstream.left)
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+# --- replicas by DNS --------------------------------------------------------------------------------------------
+
+
+async def test_the_addresses_of_a_name_are_asked_in_the_names_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = (answers(completion("a")), answers(completion("b")))
+    async with FaultyUpstream(*twice) as one, FaultyUpstream(*twice) as other:
+        found = asyncio.Event()
+
+        async def resolve(name: str) -> tuple[str, ...]:
+            assert name == "http://vllm.models.svc:8000"
+            return one.url, other.url
+
+        def seen(what: Seen) -> None:
+            assert (what.known, what.failed_lookups) == (2, 0)
+            found.set()
+
+        monkeypatch.setattr(discovery, "addresses", resolve)
+        client = UpstreamLLM(Upstream(url="http://vllm.models.svc:8000/v1", replicas="dns"), seen)
+        try:
+            await happened(found)
+            model = client.place(MODEL, "a conversation")
+            own, _ = model.replicas
+            for _ in range(2):
+                await client.chat(model, HELLO, {})
+        finally:
+            await client.close()
+    asked = one if own == one.url else other
+    assert [request.headers["host"] for request in asked.asked] == ["vllm.models.svc:8000"] * 2
+    assert not (other if asked is one else one).asked
+
+
+async def test_one_replica_by_dns_is_still_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one that comes while an answer is made must not take its later calls."""
+    async with client_of("http://127.0.0.1:9", replicas="dns") as client:
+        assert client.place(MODEL, "a conversation").replicas == ("http://127.0.0.1:9",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,8 +69,9 @@ def test_a_replica_that_is_out_comes_back_after_a_while_or_when_it_answers() -> 
     now = 30.0
     assert replicas.reachable(order) == order
     replicas.failed(order[0])
-    replicas.answered(order[0])
+    replicas.answered(order[0], 200)
     assert replicas.reachable(order) == order
+    assert replicas.ejections == 2
 
 
 def test_where_all_are_out_all_are_tried() -> None:
@@ -77,6 +79,50 @@ def test_where_all_are_out_all_are_tried() -> None:
     for url in URLS[:2]:
         replicas.failed(url)
     assert set(replicas.reachable(URLS[:2])) == set(URLS[:2])
+
+
+@pytest.mark.parametrize(("status", "out"), [(500, 1), (502, 1), (503, 0), (429, 0), (400, 0)])
+def test_errors_of_its_own_in_a_row_put_a_replica_out(status: int, out: int) -> None:
+    replicas = Replicas(URLS[:2])
+    for _ in range(4):
+        replicas.answered(URLS[0], status)
+    assert replicas.out == 0
+    replicas.answered(URLS[0], status)
+    assert replicas.out == replicas.ejections == out
+
+
+def test_an_answer_in_between_ends_the_row() -> None:
+    replicas = Replicas(URLS[:2])
+    for status in (500, 500, 500, 500, 200, 500, 500, 500, 500):
+        replicas.answered(URLS[0], status)
+    assert replicas.out == 0
+
+
+def test_replicas_that_come_and_go_move_only_what_they_must() -> None:
+    replicas = Replicas(URLS[:4])
+    before = {key: own(replicas, key) for key in KEYS}
+    replicas.update(URLS[1:6])
+    moved = {key for key in KEYS if own(replicas, key) != before[key]}
+    assert all(before[key] == URLS[0] or own(replicas, key) in URLS[4:6] for key in moved)
+    assert len(moved) < 0.6 * len(KEYS)
+
+
+def test_an_answer_in_the_making_keeps_its_replicas_and_falls_back_on_new_ones() -> None:
+    replicas = Replicas(URLS[:2])
+    order = replicas.for_conversation("a")
+    replicas.update(URLS[2:4])
+    assert replicas.reachable(order) == (*order, *URLS[2:4])
+    for url in order:
+        replicas.failed(url)
+    assert replicas.reachable(order) == tuple(URLS[2:4])
+
+
+def test_one_that_left_the_list_is_not_counted_as_out() -> None:
+    replicas = Replicas(URLS[:2])
+    replicas.failed(URLS[0])
+    assert replicas.out == 1
+    replicas.update(URLS[1:2])
+    assert replicas.out == 0
 
 
 @given(st.text(st.characters()))

@@ -1,0 +1,3 @@
+"""The release, as in pyproject.toml and the chart."""
+
+VERSION = "0.1.0"
