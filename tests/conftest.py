@@ -1,4 +1,4 @@
-"""Each test carries the marker of its folder: unit, contract or e2e."""
+"""Each test carries the marker of its folder: unit, contract, deploy or e2e."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
-KINDS = ("unit", "contract", "e2e")
+KINDS = ("unit", "contract", "deploy", "e2e")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
