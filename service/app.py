@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -62,6 +62,7 @@ def create_app(
 ) -> FastAPI:
     """The application. Tests give their own `llm`, `index`, `encoder` and `traces`. Raises StartupError."""
     metrics = Metrics()
+    metrics.capacity.set(settings.limits.concurrency)
     drain = Drain()
     if encoder is None:
         encoder = load_encoder(settings.encoder)
@@ -113,8 +114,7 @@ def create_app(
     app = FastAPI(title="ClinAlign Serve", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     for module in (chat, critique, principles, ops):
         app.include_router(module.router)
-    app.add_middleware(RequestId, metrics=metrics, drain=drain, traces=traces)
-    _handle_errors(app, metrics)
+    app.add_middleware(RequestId, metrics=metrics, drain=drain, traces=traces, on_bug=_handle_errors(app, metrics))
     return app
 
 
@@ -124,7 +124,9 @@ def _check_rules(index: PrincipleIndex) -> None:
             raise ConfigError(f"principle {principle.id!r} names the rule {principle.rule!r}, which does not exist")
 
 
-def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: FastAPI, metrics: Metrics) -> Callable[[Exception], Response]:
+    """Has the application answer its errors. Gives what answers those that it does not know."""
+
     def respond(error: ClinAlignError) -> Response:
         metrics.failed(error)
         of_request().failed(error)
@@ -146,7 +148,8 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
             return respond(MethodNotAllowed("The path does not take this method."))
         return respond(InvalidValue("The request is not valid."))
 
-    @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> Response:
+    def on_bug(error: Exception) -> Response:
         log.error("bug", exc_info=error)
         return respond(InternalError("The gateway failed. The request id helps to find out why."))
+
+    return on_bug

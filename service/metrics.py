@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.discovery import Seen
-from service.errors import ClinAlignError, spec_of
+from service.errors import TABLE, ClinAlignError, spec_of
 from service.pipeline import Answer
+from service.safety import KINDS
 from service.settings import metrics_folder
 from service.version import VERSION
 
@@ -70,7 +71,16 @@ class Metrics:
             registry=r,
             multiprocess_mode="livemax",
         )
+        self.capacity = Gauge(
+            "clinalign_capacity", "Answers that may be in the making at once.", registry=r, multiprocess_mode="livesum"
+        )
         self.in_flight = Gauge("clinalign_in_flight", "Answers in the making.", registry=r, multiprocess_mode="livesum")
+
+        # There from the start: a series that begins with its first count has no rate for it.
+        for code in {spec.code for spec in TABLE.values()}:
+            self.errors.labels(code)
+        for kind in KINDS:
+            self.red_flags.labels(kind)
 
     def answered(self, answer: Answer) -> None:
         work = answer.work

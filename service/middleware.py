@@ -1,9 +1,11 @@
-"""One pure-ASGI layer: a request id on every response, a count of what was answered, and the span of the request."""
+"""One pure-ASGI layer, the outermost: a request id on every response, a count of what was answered, the request's span,
+and an answer to what nothing inside expected."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,8 +17,15 @@ _ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 
 class RequestId:
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain, traces: Traces | None = None) -> None:
-        self._app, self._metrics, self._drain, self._traces = app, metrics, drain, traces
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        drain: Drain,
+        on_bug: Callable[[Exception], ASGIApp],
+        traces: Traces | None = None,
+    ) -> None:
+        self._app, self._metrics, self._drain, self._on_bug, self._traces = app, metrics, drain, on_bug, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -25,9 +34,12 @@ class RequestId:
         given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
         request_id = given if _ID.match(given) else uuid.uuid4().hex
         span = self._traces.request(scope, request_id) if self._traces else NO_REQUEST
+        begun = False
 
         async def sending(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
                 if self._drain.begun:
                     message["headers"].append((b"connection", b"close"))
@@ -39,4 +51,9 @@ class RequestId:
                 span.whole()
 
         with span:
-            await self._app(scope, receive, sending)
+            try:
+                await self._app(scope, receive, sending)
+            except Exception as error:
+                if begun:  # the connection is cut, so that half an answer does not look whole
+                    raise
+                await self._on_bug(error)(scope, receive, sending)

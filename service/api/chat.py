@@ -100,7 +100,8 @@ async def _answer(here: Context, ask: Ask, on_event: OnEvent = lambda event: Non
     async with here.slot():
         answer = await revise_answer(ask, here.kit, on_event)
     here.metrics.answered(answer)
-    here.metrics.serves(*here.versions.parts(ask.model.root))
+    if ask.model.id == (await here.kit.llm.model()).id:  # one asked for by name is not what serves here
+        here.metrics.serves(*here.versions.parts(ask.model.root))
     log.info("answered", extra={"fields": _event(answer, ask)})
     return answer
 
@@ -180,9 +181,11 @@ async def _chunks(
         of_request().failed(error)
         yield _data(error_body(error))
     except Exception as error:
+        failure = InternalError("The gateway failed.")
+        here.metrics.failed(failure)
         of_request().failed(error)
         log.exception("stream_failed", exc_info=error)
-        yield _data(error_body(InternalError("The gateway failed.")))
+        yield _data(error_body(failure))
     finally:
         task.cancel()
 

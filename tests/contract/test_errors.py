@@ -279,3 +279,11 @@ def test_each_input_of_a_batch_counts_towards_the_limit_of_its_key(serve: Serve)
     check(post(url, {"inputs": [item] * 2}, "/v1/critique"), 429, "rate_limit_exceeded")
     assert post(url, {**item}, "/v1/critique").status_code == 200
     check(post(url, chat()), 429, "rate_limit_exceeded")
+
+
+def test_a_bug_is_an_error_like_any_other(serve: Serve) -> None:
+    url = serve(FakeLLM())  # which has no answer to give: the fake fails as a bug would
+    check(post(url, chat()), 500, "internal_error")
+    text = httpx.get(f"{url}/metrics").text
+    assert 'clinalign_errors_total{code="internal_error"} 1.0' in text
+    assert 'clinalign_requests_total{route="/v1/chat/completions",status="500"} 1.0' in text
