@@ -1,1 +1,1 @@
-"""A gateway and its replicas in virtual time: sizes, growth curves and what affinity is worth, on one core of a laptop."""
+"""A gateway and its replicas in virtual time: sizes, growth curves, autoscaling and what affinity is worth."""

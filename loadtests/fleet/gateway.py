@@ -2,7 +2,8 @@
 
 As in `service`: retrieval runs beside the draft; the replica is chosen when an answer begins and serves all its calls;
 verdicts go out at once, a process's slots permitting; candidates are written side by side; those without a flaw are
-judged; a full worker sheds; at the deadline a draft goes out unverified. Own work takes a core of which a process has one.
+judged; a full worker sheds; at the deadline a draft goes out unverified; a replica that is gone is passed over for the
+next. Own work takes a core of which a process has one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from loadtests.fleet.experts import engine
 from loadtests.fleet.texts import Lengths, Talk, Text, Words
 from loadtests.stub_replica import Replica
 from loadtests.stub_timing import Profile
@@ -22,7 +24,7 @@ from service.replicas import Replicas
 from service.settings import Candidate as Kind
 
 Routing = Literal["affinity", "round_robin"]
-Outcome = Literal["unrevised", "revised", "unverified", "timed_out", "shed"]
+Outcome = Literal["unrevised", "revised", "unverified", "timed_out", "failed", "shed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +69,14 @@ class Server:
 
     def __init__(self, profile: Profile) -> None:
         self.replica = Replica(profile)
+        self.replica.engine = engine(profile)
         self.calls = self.in_flight = 0
+        self.gone = False  # from then on it refuses connections; it must have nothing in flight
 
     async def chat(self, prompt: Text, output: Text, salt: str) -> None:
+        """Returns with the whole answer. Raises ConnectionRefusedError once it is gone."""
+        if self.gone:
+            raise ConnectionRefusedError
         arrived = asyncio.get_running_loop().time()
         self.calls += 1
         self.in_flight += 1
@@ -120,6 +127,11 @@ class Worker:
         self.core_s = 0.0
         self.in_flight = 0
 
+    def follow(self, urls: Sequence[str]) -> None:
+        """These are the replicas from now on; each must be among the servers."""
+        self._replicas.update(urls)
+        self._turns = itertools.cycle(urls)
+
     async def answer(self, talk: Talk, chance: random.Random) -> tuple[Outcome, Work]:
         order = self._replicas.for_conversation(talk.key) if self._settings.routing == "affinity" else None
         first = chance.randrange(len(self._words.questions))
@@ -132,6 +144,8 @@ class Worker:
                 await self._pipeline(work)
         except TimeoutError:
             return ("timed_out" if work.best is None else "unverified"), work
+        except ConnectionError:
+            return ("failed" if work.best is None else "unverified"), work
         finally:
             self.in_flight -= 1
         return ("revised" if work.revised else "unrevised"), work
@@ -176,9 +190,15 @@ class Worker:
             await self._chat(work, self._words.verdict(work.talk, text, principle), ("yes",))
 
     async def _chat(self, work: Work, prompt: Text, output: Text) -> None:
-        url = next(self._turns) if work.order is None else self._replicas.reachable(work.order)[0]
-        with self._replicas.call(url):
-            await self._servers[url].chat(prompt, output, work.talk.salt)
+        """The call's answer from the first replica that is there. Raises ConnectionError when none is."""
+        order = (next(self._turns),) if work.order is None else work.order
+        for url in self._replicas.reachable(order):
+            try:
+                with self._replicas.call(url):
+                    return await self._servers[url].chat(prompt, output, work.talk.salt)
+            except ConnectionError:
+                self._replicas.failed(url)
+        raise ConnectionError
 
     async def _own_work(self, seconds: float) -> None:
         """Work of the process itself, one thing after the other."""

@@ -24,7 +24,7 @@ from loadtests.stub_timing import Profile
 _SAMPLED_S = 0.25
 _LONGEST = 0.25  # share of the model's context that a conversation may have before its last question
 _CONTINUED = 1000  # answered conversations of which a later turn may come
-_DELIVERED: tuple[Outcome, ...] = ("unrevised", "revised", "unverified")
+DELIVERED: tuple[Outcome, ...] = ("unrevised", "revised", "unverified")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Report:
 
     answers_per_s: float
     shed: float  # share of the questions
-    late: float  # likewise, without a draft at the deadline
+    late: float  # likewise, without a draft at the deadline or with no replica to be had
     latency: Latency  # of what was delivered
     by_outcome: dict[Outcome, Latency]
     stages: dict[str, float]  # medians in seconds
@@ -99,11 +99,15 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """A question and what became of it. `home` is the conversation's first choice of replica, None without affinity."""
+
     outcome: Outcome
     began: float
     ended: float
     stages: dict[str, float]
+    conversation: str
+    home: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +122,25 @@ class _Counts:
     core_s: float
 
 
-class _Fleet:
+class Fleet:
+    """Replicas, a gateway's workers and what was asked of them. `ask` questions inside a running event loop."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.servers = {f"replica-{i}": Server(settings.profile) for i in range(settings.replicas)}
         self._lengths = Lengths(settings.answers.spread)
-        gateway = settings.gateway
-        self.workers = [
-            Worker(gateway, settings.answers, self.servers, words(), self._lengths) for _ in range(gateway.workers)
-        ]
+        self.workers = [self.worker() for _ in range(settings.gateway.workers)]
         self._open: dict[int, float] = {}  # when each question that has no answer yet came
         self._one_less = asyncio.Event()
         self._number = 0
         self._answered: deque[Talk] = deque(maxlen=_CONTINUED)
-        self.asked: list[_Asked] = []
+        self.asked: list[Asked] = []
         self.samples: list[tuple[float, float, float, float]] = []
+
+    def worker(self) -> Worker:
+        """One more process of the gateway, which knows all replicas that there are."""
+        return Worker(self.settings.gateway, self.settings.answers, self.servers, words(), self._lengths)
 
     # --- questions ---
 
@@ -148,7 +155,8 @@ class _Fleet:
         self._one_less.set()
         if work.best is not None:
             self._answered.append(replace(talk, before=talk.answered(work.best)))
-        self.asked.append(_Asked(outcome, began, self.loop.time(), work.seconds))
+        home = work.order[0] if work.order else None
+        self.asked.append(Asked(outcome, began, self.loop.time(), work.seconds, talk.key, home))
 
     def _talk(self, chance: random.Random) -> Talk:
         answers, profile = self.settings.answers, self.settings.profile
@@ -210,7 +218,7 @@ def simulate(settings: Settings) -> Report:
 
 
 async def _simulate(settings: Settings) -> Report:
-    fleet = _Fleet(settings)
+    fleet = Fleet(settings)
     tasks = [asyncio.create_task(server.replica.run()) for server in fleet.servers.values()]
     try:
         if settings.each:
@@ -234,12 +242,12 @@ async def _simulate(settings: Settings) -> Report:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _report(fleet: _Fleet, before: _Counts, after: _Counts) -> Report:
+def _report(fleet: Fleet, before: _Counts, after: _Counts) -> Report:
     seconds = after.at - before.at
     counted = [each for each in fleet.asked if before.at <= each.began < after.at]
     if not counted:
         raise ValueError("nobody asked in the measured time")
-    delivered = [each for each in fleet.asked if before.at <= each.ended <= after.at and each.outcome in _DELIVERED]
+    delivered = [each for each in fleet.asked if before.at <= each.ended <= after.at and each.outcome in DELIVERED]
     times: dict[Outcome, list[float]] = {outcome: [] for outcome in get_args(Outcome)}
     for each in counted:
         times[each.outcome].append(each.ended - each.began)
@@ -251,8 +259,8 @@ def _report(fleet: _Fleet, before: _Counts, after: _Counts) -> Report:
     return Report(
         answers_per_s=len(delivered) / seconds,
         shed=len(times["shed"]) / len(counted),
-        late=len(times["timed_out"]) / len(counted),
-        latency=Latency.of([t for outcome in _DELIVERED for t in times[outcome]]),
+        late=(len(times["timed_out"]) + len(times["failed"])) / len(counted),
+        latency=Latency.of([t for outcome in DELIVERED for t in times[outcome]]),
         by_outcome={outcome: Latency.of(seconds) for outcome, seconds in times.items() if seconds},
         stages={
             name: float(np.median([each.stages[name] for each in counted if name in each.stages]))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from loadtests.fleet.gateway import Routing
 from loadtests.fleet.simulation import Latency, Report
 from loadtests.fleet.sizing import Size
+from loadtests.fleet.studies import Arm
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -94,6 +95,60 @@ def routings(told: Iterable[tuple[str, Routing, Report]]) -> str:
             for load, routing, each in sorted(told, key=lambda row: row[0], reverse=True)
         ),
     )
+
+
+def settled(arms: Iterable[Arm], gpu_hour: float) -> str:
+    """Where a fleet came to rest. Cost is that of the replicas at the end, at the offered rate."""
+    head = (
+        "answers/s",
+        "replicas: first, most, last",
+        "gateways: most, last",
+        "p50 / p95 / p99 s of the last third",
+        "lost",
+    )
+
+    def row(arm: Arm) -> tuple[object, ...]:
+        moments, rate = arm.report.moments, arm.report.load.most
+        replicas = [moment.replicas for moment in moments]
+        return (
+            f"{rate:g}",
+            f"{replicas[0]}, {max(replicas)}, {replicas[-1]}",
+            f"{max(moment.gateways for moment in moments)}, {moments[-1].gateways}",
+            seconds(arm.report.settled),
+            f"{arm.report.lost:.1%}",
+            f"{gpu_hour * moments[-1].paid / (3.6 * rate):.2f}",
+        )
+
+    return table((*head, f"1,000 answers at {gpu_hour:.2f} a GPU-hour"), map(row, arms))
+
+
+def arms(told: Iterable[Arm], gpu_hour: float) -> str:
+    head = (
+        "scaled on",
+        "replicas: first, most, last",
+        "gateways: most",
+        "p50 / p95 / p99 s",
+        "lost",
+        "recovered after",
+    )
+    more = ("moved", "cached", "GPU-hours", f"1,000 answers at {gpu_hour:.2f} a GPU-hour")
+
+    def row(arm: Arm) -> tuple[object, ...]:
+        told, replicas = arm.report, [moment.replicas for moment in arm.report.moments]
+        return (
+            arm.name,
+            f"{replicas[0]}, {max(replicas)}, {replicas[-1]}",
+            max(moment.gateways for moment in told.moments),
+            seconds(told.latency),
+            f"{told.lost:.1%}",
+            "never" if told.recovered_s is None else f"{told.recovered_s:.0f} s",
+            f"{told.moved:.1%}",
+            f"{told.cached:.0%}",
+            f"{told.replica_hours:.2f}",
+            f"{told.cost_of_1000(gpu_hour):.2f}",
+        )
+
+    return table((*head, *more), map(row, told))
 
 
 def _queues(told: Report) -> str:

@@ -65,7 +65,7 @@ def test_the_fleet_is_what_it_says() -> None:
     objects = render(CASES["fleet"])
     vllm = one(objects, "StatefulSet", "vllm")
     assert vllm["spec"]["replicas"] == 8
-    assert pod(vllm)["spec"]["containers"][0]["args"][0] == "Qwen/Qwen3-30B-A3B-Instruct-2507"
+    assert pod(vllm)["spec"]["containers"][0]["args"][0] == "Qwen/Qwen3-30B-A3B-Instruct-2507-FP8"
     assert one(objects, "HorizontalPodAutoscaler", "gateway")["spec"]["minReplicas"] == 3
     assert {"ServiceMonitor", "PrometheusRule", "NetworkPolicy", "Ingress"} <= {o["kind"] for o in objects}
     assert not of_kind(objects, "ScaledObject")

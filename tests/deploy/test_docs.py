@@ -1,0 +1,114 @@
+"""The commands and objects of docs/deploy.md and docs/recipes.md, run as written as far as they go without a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.common import ROOT
+from service.settings import ApiKey
+from tests.tools import need
+
+DEPLOY = (ROOT / "docs/deploy.md").read_text("utf-8")
+RECIPES = (ROOT / "docs/recipes.md").read_text("utf-8")
+# What `upgrade --reuse-values` starts from: it is rendered as an installation.
+BEFORE = ("gateway.keys.existingSecret=clinalign-keys", "vllm.model.source=claim", "vllm.model.claim.name=models")
+
+
+def commands(page: str, program: str) -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL) + re.findall(r"`(helm template [^`]+)`", page)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+
+
+HELM = [words for words in commands(DEPLOY, "helm") if words[1] in ("install", "upgrade", "template")]
+KUBECTL = [words for words in commands(DEPLOY, "kubectl") if "create" in words]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("words", HELM, ids=" ".join)
+def test_each_helm_command_renders(words: list[str]) -> None:
+    if words[1] == "upgrade" and "canary" in words[2]:
+        return  # its values are those of the installation before it
+    before = [word for value in BEFORE for word in ("--set", value)] if words[1] == "upgrade" else []
+    if "index.from=configMap" in words:
+        before += ["--set", "vllm.model.claim.path=clinalign-4b-v3"]
+    rest = [word for word in words[2:] if word not in ("--create-namespace", "--reuse-values")]
+    objects = list(yaml.safe_load_all(run(need("helm"), "template", *rest, *before)))
+    kinds = [found["kind"] for found in objects if found]
+    assert "Deployment" in kinds
+    assert "StatefulSet" in kinds
+    rendered = json.dumps(objects)
+    for setting in (word.partition("=") for word in words if "=" in word):
+        assert setting[2].removesuffix("/") in rendered or setting[0] == "index.from", setting
+
+
+def test_the_page_has_commands() -> None:
+    assert len(HELM) >= 6
+    assert len(KUBECTL) >= 2
+
+
+@pytest.mark.parametrize("words", KUBECTL, ids=" ".join)
+def test_each_object_is_made_as_written(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("[]")
+    (tmp_path / "principles_index").symlink_to(ROOT / "principles_index")
+    made = yaml.safe_load(run(need("kubectl"), *words[1:], "--dry-run=client", "--output=yaml", cwd=tmp_path))
+    assert (made["kind"], made["metadata"]["namespace"]) in (("Secret", "health"), ("ConfigMap", "health"))
+    assert made["data"]
+    assert len(json.dumps(made)) < 1 << 20
+
+
+def test_the_keys_file_is_what_the_gateway_reads(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```sh\n(KEY=.*?)```", DEPLOY, re.DOTALL)
+    script = "\n".join(line for line in block.splitlines() if not line.startswith("kubectl"))
+    key = run("bash", "-euc", f'{script}\nprintf %s "$KEY"', cwd=tmp_path)
+    (entry,) = json.loads((tmp_path / "keys.json").read_text())
+    assert ApiKey(**entry).sha256 == hashlib.sha256(key.encode()).hexdigest()
+
+
+def test_what_is_built_and_started_exists() -> None:
+    (build,) = (words for words in commands(DEPLOY, "docker") if words[1] == "build")
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert f" AS {build[build.index('--target') + 1]}\n" in dockerfile
+    for argument in re.findall(r"--build-arg (\w+)=", DEPLOY):
+        assert f"\nARG {argument}" in f"\n{dockerfile}"
+    assert (ROOT / "compose.yaml").is_file()
+
+
+def documents(page: str) -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+
+
+def test_recipes_name_what_the_chart_makes() -> None:
+    fleet = run(need("helm"), "template", "clinalign", "helm/clinalign", "-f", "helm/clinalign/examples/fleet.yaml")
+    services = {found["metadata"]["name"]: found for found in yaml.safe_load_all(fleet) if found["kind"] == "Service"}
+    kinds = {found.get("kind"): found for found in documents(RECIPES)}
+    stable, canary = kinds["HTTPRoute"]["spec"]["rules"][0]["backendRefs"]
+    assert services[stable["name"]]["spec"]["ports"][0]["port"] == stable["port"] == canary["port"]
+    assert canary["name"] == stable["name"].replace("clinalign-", "clinalign-canary-")
+    assert stable["weight"] + canary["weight"] == 100
+    entrypoint = kinds["RayJob"]["spec"]["entrypoint"].split()
+    assert (ROOT / f"{entrypoint[2].replace('.', '/')}.py").is_file()
+    assert (ROOT / f"training/cluster/{entrypoint[3]}.yaml").is_file()
+
+
+def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
+    (config,) = (found for found in documents(RECIPES) if "scrape_configs" in found)
+    (job,) = config["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"  # Debian builds Prometheus without it
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "rules.yaml").symlink_to(ROOT / "helm/clinalign/monitoring/rules.yaml")
+    run(need("promtool"), "check", "config", tmp_path / "prometheus.yaml")
