@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 log = logging.getLogger("clinalign")
 
@@ -91,7 +92,8 @@ class Replicas:
         """It could not be reached: the others serve until `_OUT_S` have passed."""
         if self._out_until.get(url, 0.0) <= self._clock():
             self.ejections += 1
-            log.warning("replica_out", extra={"fields": {"known": len(self._urls), "seconds": _OUT_S}})
+            where = urlsplit(url).netloc.rpartition("@")[2]  # a URL may hold a password
+            log.warning("replica_out", extra={"fields": {"replica": where, "known": len(self._urls), "seconds": _OUT_S}})
         self._out_until[url] = self._clock() + _OUT_S
 
     def answered(self, url: str, status: int) -> None:

@@ -117,6 +117,13 @@ def test_an_answer_in_the_making_keeps_its_replicas_and_falls_back_on_new_ones()
     assert replicas.reachable(order) == tuple(URLS[2:4])
 
 
+def test_the_log_says_which_is_out_and_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://user:secret@10.0.0.7:8000/base"
+    Replicas([url, *URLS[:1]]).failed(url)
+    (record,) = caplog.records
+    assert record.__dict__["fields"]["replica"] == "10.0.0.7:8000"
+
+
 def test_one_that_left_the_list_is_not_counted_as_out() -> None:
     replicas = Replicas(URLS[:2])
     replicas.failed(URLS[0])
