@@ -93,7 +93,9 @@ class Replicas:
         if self._out_until.get(url, 0.0) <= self._clock():
             self.ejections += 1
             where = urlsplit(url).netloc.rpartition("@")[2]  # a URL may hold a password
-            log.warning("replica_out", extra={"fields": {"replica": where, "known": len(self._urls), "seconds": _OUT_S}})
+            log.warning(
+                "replica_out", extra={"fields": {"replica": where, "known": len(self._urls), "seconds": _OUT_S}}
+            )
         self._out_until[url] = self._clock() + _OUT_S
 
     def answered(self, url: str, status: int) -> None:

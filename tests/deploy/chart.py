@@ -38,6 +38,8 @@ _FLEET_VLLM = {
 }
 _JUDGES = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "judges"}}}
 
+_HUB = {"source": "hub", "claim": {"name": "", "path": ""}}
+
 OUTSIDE = ("laptop", "outside-upstream", "canary-gateway")  # those without a vLLM of their own
 
 # Every example as it is, and what no example turns on.
@@ -54,7 +56,18 @@ CASES = {
         release="demo-canary",
     ),
     "keda": Case(("fleet",), {"vllm": {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 16}}}),
-    "keda-waiting": Case(("fleet",), {"vllm": {"autoscaling": {"enabled": True, "metric": "waiting"}}}),
+    "keda-waiting": Case(("fleet",), {"vllm": {"autoscaling": {"enabled": True, "metric": "waiting", "maxReplicas": 8}}}),
+    "hub-offline": Case(
+        ("one-gpu",),
+        {"vllm": {"model": {"offline": True}}, "networkPolicy": {"download": {"to": []}}},
+    ),
+    "instead-of-vllm": Case(
+        ("fleet",),
+        {
+            "upstream": {"url": "https://llm.example.org", "insteadOfVllm": True, "apiKey": {"existingSecret": "outside"}},
+            "networkPolicy": {"upstream": {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [443]}},
+        },
+    ),
     "own-principles": Case(("one-gpu",), {"index": {"from": "configMap", "principles": _PRINCIPLES}}),
     "index-claim": Case(("one-gpu",), {"index": {"from": "claim", "claim": {"name": "index"}}}),
     "index-job": Case(
@@ -86,8 +99,12 @@ CASES = {
     "secrets": Case(
         ("fleet",),
         {
-            "gateway": {"files": {"configMap": "trust"}, "settings": {"CLINALIGN_CRITIC_TRUST_FILE": "/etc/clinalign/trust.json"}},
-            "vllm": {"apiKey": {"existingSecret": "vllm-key"}, "gpus": 4, "model": {"token": {"existingSecret": "hub"}, "revision": "0" * 40}},
+            "gateway": {
+                "files": {"configMap": "trust"},
+                "settings": {"CLINALIGN_CRITIC_TRUST_FILE": "/etc/clinalign/trust.json"},
+                "caBundle": {"configMap": "authorities"},
+            },
+            "vllm": {"apiKey": {"existingSecret": "vllm-key"}, "gpus": 4, "model": {**_HUB, "token": {"existingSecret": "hub"}, "revision": "0123456789" * 4}},
         },
     ),
     "no-policies": Case(("one-gpu",), {"networkPolicy": {"enabled": False}, "vllm": {"model": {"cache": {"persistent": False}}}}),

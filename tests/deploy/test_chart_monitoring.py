@@ -47,7 +47,7 @@ def test_monitoring_is_off_by_default() -> None:
 @pytest.mark.parametrize(
     ("name", "query", "threshold"),
     [
-        ("keda", 'sum(clinalign_in_flight{namespace="health",job="demo-gateway"})', "30"),
+        ("keda", 'sum(clinalign_in_flight{namespace="health",job="demo-gateway"})', "60"),
         ("keda-waiting", 'sum(vllm:num_requests_waiting{namespace="health",job="demo-vllm"})', "1"),
     ],
 )
@@ -63,6 +63,31 @@ def test_keda_scales_vllm(name: str, query: str, threshold: str) -> None:
     assert trigger["metadata"]["query"] == query
     assert trigger["metadata"]["threshold"] == threshold
     assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA takes text alone"
+
+
+@pytest.mark.parametrize(
+    ("settings", "threshold"),
+    [
+        ({"CLINALIGN_CRITIC_TRUST_FILE": "/opt/trust.json"}, "30"),
+        ({"CLINALIGN_CRITIC_ADVICE": "always"}, "30"),
+        ({"CLINALIGN_CRITIC_ADVICE": "never"}, "60"),
+    ],
+)
+def test_a_replica_holds_half_where_every_answer_is_checked_by_the_model(
+    settings: dict[str, str], threshold: str
+) -> None:
+    scaled = one(render(CASES["keda"].changed(gateway={"settings": settings})), "ScaledObject", "vllm")
+    assert scaled["spec"]["triggers"][0]["metadata"]["threshold"] == threshold
+
+
+def test_keda_may_have_to_say_who_it_is() -> None:
+    (without,) = one(render(CASES["keda"]), "ScaledObject", "vllm")["spec"]["triggers"]
+    assert "authenticationRef" not in without
+    assert "authModes" not in without["metadata"]
+    case = CASES["keda"].changed(vllm={"autoscaling": {"authentication": "prometheus", "authModes": "bearer"}})
+    (trigger,) = one(render(case), "ScaledObject", "vllm")["spec"]["triggers"]
+    assert trigger["authenticationRef"] == {"name": "prometheus"}
+    assert trigger["metadata"]["authModes"] == "bearer"
 
 
 def test_a_query_of_ones_own() -> None:

@@ -69,7 +69,6 @@ _NAMESPACE = {(who, "gateway", 8080) for who in ("neighbour", "other release's g
 _ONE_GPU = {*_VLLM, *_DOWNLOAD, *_NAMESPACE}
 _FLEET = {
     *_VLLM,
-    *_DOWNLOAD,
     ("ingress", "gateway", 8080),
     ("prometheus", "gateway", 8080),
     ("prometheus", "vllm", 8000),
@@ -79,11 +78,13 @@ _FLEET = {
 EXPECTED: dict[str, Set[Edge]] = {
     "laptop": {*_GATEWAY, ("gateway", "host", 8000)},
     "fleet": _FLEET,
-    "secrets": _FLEET,
+    "secrets": _FLEET | _DOWNLOAD,
+    "hub-offline": {*_VLLM, *_NAMESPACE},
+    "instead-of-vllm": _FLEET - {("gateway", "vllm", 8000)} | {("gateway", "provider", 443)},
     "keda": _FLEET,
     "keda-waiting": _FLEET,
     "long-release": _FLEET,
-    "canary": _FLEET - _DOWNLOAD,
+    "canary": _FLEET,
     "canary-gateway": {
         *_GATEWAY,
         ("assistant", "gateway", 8080),
@@ -128,6 +129,19 @@ def test_vllm_is_open_to_those_named() -> None:
     peer = {"podSelector": {"matchLabels": labels}}
     case = CASES["fleet"].changed(networkPolicy={"vllmClients": [peer]})
     assert edges(render(case), "demo") - _FLEET == {("other release's gateway", "vllm", 8000)}
+
+
+def test_names_are_resolved_where_the_cluster_does() -> None:
+    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    openshift = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}
+    objects = render(CASES["fleet"].changed(networkPolicy={"dns": {"to": [cache, openshift], "ports": [53, 5353]}}))
+    policies, gateway = of_kind(objects, "NetworkPolicy"), _member("demo", "gateway")
+    assert reaches(policies, gateway, Place(address="169.254.20.10"), 53)
+    assert reaches(policies, gateway, Place("openshift-dns"), 5353)
+    assert not reaches(policies, gateway, Place("kube-system"), 53)
+    (policy,) = [p for p in policies if p["metadata"]["name"] == "demo-gateway"]
+    ports = [(port["protocol"], port["port"]) for port in policy["spec"]["egress"][0]["ports"]]
+    assert sorted(ports) == [("TCP", 53), ("TCP", 5353), ("UDP", 53), ("UDP", 5353)]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "no-policies"])

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ from tests.tools import need
 
 DEPLOY = (ROOT / "docs/deploy.md").read_text("utf-8")
 RECIPES = (ROOT / "docs/recipes.md").read_text("utf-8")
-# What `upgrade --reuse-values` starts from: it is rendered as an installation.
-BEFORE = ("gateway.keys.existingSecret=clinalign-keys", "vllm.model.source=claim", "vllm.model.claim.name=models")
 
 
 def commands(page: str, program: str) -> list[list[str]]:
@@ -30,7 +29,13 @@ def commands(page: str, program: str) -> list[list[str]]:
 
 
 HELM = [words for words in commands(DEPLOY, "helm") if words[1] in ("install", "upgrade", "template")]
-KUBECTL = [words for words in commands(DEPLOY, "kubectl") if "create" in words]
+KUBECTL = [words for words in commands(DEPLOY, "kubectl") if "secret" in words or "configmap" in words]
+
+
+def pairs(words: list[str]) -> list[tuple[str, tuple[str, str]]]:
+    """Each option with the name and the value that follow it."""
+    found = [(option, given.partition("=")) for option, given in pairwise(words)]
+    return [(option, (name, value)) for option, (name, _, value) in found]
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
@@ -41,19 +46,13 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 @pytest.mark.parametrize("words", HELM, ids=" ".join)
 def test_each_helm_command_renders(words: list[str]) -> None:
-    if words[1] == "upgrade" and "canary" in words[2]:
-        return  # its values are those of the installation before it
-    before = [word for value in BEFORE for word in ("--set", value)] if words[1] == "upgrade" else []
-    if "index.from=configMap" in words:
-        before += ["--set", "vllm.model.claim.path=clinalign-4b-v3"]
-    rest = [word for word in words[2:] if word not in ("--create-namespace", "--reuse-values")]
-    objects = list(yaml.safe_load_all(run(need("helm"), "template", *rest, *before)))
+    objects = list(yaml.safe_load_all(run(need("helm"), "template", *words[2:])))
     kinds = [found["kind"] for found in objects if found]
     assert "Deployment" in kinds
     assert "StatefulSet" in kinds
     rendered = json.dumps(objects)
-    for setting in (word.partition("=") for word in words if "=" in word):
-        assert setting[2].removesuffix("/") in rendered or setting[0] == "index.from", setting
+    for name, value in (given for word, given in pairs(words) if word == "--set"):
+        assert value in rendered or name in ("index.from", "upstream.insteadOfVllm"), name
 
 
 def test_the_page_has_commands() -> None:
@@ -65,15 +64,15 @@ def test_the_page_has_commands() -> None:
 def test_each_object_is_made_as_written(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("[]")
     (tmp_path / "principles_index").symlink_to(ROOT / "principles_index")
-    made = yaml.safe_load(run(need("kubectl"), *words[1:], "--dry-run=client", "--output=yaml", cwd=tmp_path))
+    alone = words[1 : words.index("|")] if "|" in words else [*words[1:], "--dry-run=client", "-o", "yaml"]
+    made = yaml.safe_load(run(need("kubectl"), *alone, cwd=tmp_path))
     assert (made["kind"], made["metadata"]["namespace"]) in (("Secret", "health"), ("ConfigMap", "health"))
     assert made["data"]
     assert len(json.dumps(made)) < 1 << 20
 
 
 def test_the_keys_file_is_what_the_gateway_reads(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```sh\n(KEY=.*?)```", DEPLOY, re.DOTALL)
-    script = "\n".join(line for line in block.splitlines() if not line.startswith("kubectl"))
+    (script,) = re.findall(r"\n(KEY=.*?)\nkubectl", DEPLOY, re.DOTALL)
     key = run("bash", "-euc", f'{script}\nprintf %s "$KEY"', cwd=tmp_path)
     (entry,) = json.loads((tmp_path / "keys.json").read_text())
     assert ApiKey(**entry).sha256 == hashlib.sha256(key.encode()).hexdigest()
@@ -95,7 +94,7 @@ def documents(page: str) -> list[dict[str, Any]]:
 def test_recipes_name_what_the_chart_makes() -> None:
     fleet = run(need("helm"), "template", "clinalign", "helm/clinalign", "-f", "helm/clinalign/examples/fleet.yaml")
     services = {found["metadata"]["name"]: found for found in yaml.safe_load_all(fleet) if found["kind"] == "Service"}
-    kinds = {found.get("kind"): found for found in documents(RECIPES)}
+    kinds = {found["kind"]: found for found in documents(RECIPES) if "kind" in found}
     stable, canary = kinds["HTTPRoute"]["spec"]["rules"][0]["backendRefs"]
     assert services[stable["name"]]["spec"]["ports"][0]["port"] == stable["port"] == canary["port"]
     assert canary["name"] == stable["name"].replace("clinalign-", "clinalign-canary-")
@@ -112,3 +111,21 @@ def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "rules.yaml").symlink_to(ROOT / "helm/clinalign/monitoring/rules.yaml")
     run(need("promtool"), "check", "config", tmp_path / "prometheus.yaml")
+
+
+def test_a_canary_on_the_same_model_servers_renders_as_written(tmp_path: Path) -> None:
+    (values,) = (found for found in documents(RECIPES) if found.get("track") == "canary")
+    (tmp_path / "canary.yaml").write_text(yaml.safe_dump(values))
+    fleet = "helm/clinalign/examples/fleet.yaml"
+    (clients,) = re.findall(r"`networkPolicy.vllmClients: (\[.*?\])`", RECIPES)
+    stable = run(
+        *(need("helm"), "template", "clinalign", "helm/clinalign", "-n", "health", "-f", fleet),
+        *("--set-json", f"networkPolicy.vllmClients={json.dumps(yaml.safe_load(clients))}"),
+    )
+    canary = run(
+        *(need("helm"), "template", "clinalign-canary", "helm/clinalign", "-n", "health"),
+        *("-f", fleet, "-f", tmp_path / "canary.yaml"),
+    )
+    assert "app.kubernetes.io/instance: clinalign-canary" in stable
+    assert "kind: StatefulSet" not in canary
+    assert "http://clinalign-vllm.health.svc:8000" in canary

@@ -36,10 +36,14 @@ track: {{ (index . 0).Values.track }}
 {{- define "clinalign.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
-{{- $host := splitList "/" $image.repository | first -}}
-{{- if and $root.Values.images.registry (not (regexMatch "[.:]" $host)) }}{{ trimSuffix "/" $root.Values.images.registry }}/{{ end -}}
+{{- if and $root.Values.images.registry (not (include "clinalign.namesHost" $image)) }}{{ trimSuffix "/" $root.Values.images.registry }}/{{ end -}}
 {{- $image.repository -}}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* "true" where an image's repository says which host has it, else nothing: Docker Hub. */}}
+{{- define "clinalign.namesHost" -}}
+{{- if regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository }}true{{ end -}}
 {{- end -}}
 
 {{/* Of every pod: no token, no environment of other Services, no root. (list $ UID) */}}
@@ -85,9 +89,24 @@ securityContext:
 {{- divf .Values.gateway.deadlineMs 1000 | ceil | int -}}
 {{- end -}}
 
-{{/* Where the model is served, and how its replicas are found. */}}
+{{/* How long `helm test` may take: loading the model, and an answer. */}}
+{{- define "clinalign.testSeconds" -}}
+{{- add (eq (include "clinalign.asksVllm" .) "true" | ternary .Values.vllm.startupSeconds 180) (include "clinalign.deadlineSeconds" .) 60 -}}
+{{- end -}}
+
+{{/* "true" where the gateways ask the chart's own vLLM, else nothing. */}}
+{{- define "clinalign.asksVllm" -}}
+{{- if and .Values.vllm.enabled (not .Values.upstream.insteadOfVllm) }}true{{ end -}}
+{{- end -}}
+
+{{/* "true" where vLLM asks the hub for its model, else nothing. */}}
+{{- define "clinalign.vllmDownloads" -}}
+{{- if and .Values.vllm.enabled (eq .Values.vllm.model.source "hub") (not .Values.vllm.model.offline) }}true{{ end -}}
+{{- end -}}
+
+{{/* Where the model is served. */}}
 {{- define "clinalign.upstreamUrl" -}}
-{{- if .Values.vllm.enabled -}}
+{{- if include "clinalign.asksVllm" . -}}
 http://{{ include "clinalign.name" (list . "vllm") }}.{{ .Release.Namespace }}.svc:8000
 {{- else -}}
 {{ .Values.upstream.url }}
