@@ -47,9 +47,18 @@ def _serve_with_workers(settings: Settings) -> int:
     config = _config("service.__main__:worker_app", settings)
     with TemporaryDirectory(prefix="clinalign-metrics-") as folder:
         add_up_metrics_in(folder)
-        supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+        supervisor = _Supervisor(config, sockets=[config.bind_socket()])
         supervisor.run()
     return STARTUP_FAILURE if any(p.exitcode == STARTUP_FAILURE for p in supervisor.processes) else 0
+
+
+class _Supervisor(Multiprocess):
+    """Lets go of the port with its workers: while anybody listens, whoever comes is let in and waits for nobody."""
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for listening in self.sockets:
+            listening.close()
 
 
 def worker_app() -> FastAPI:

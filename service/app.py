@@ -33,7 +33,7 @@ from service.errors import (
     error_headers,
     spec_of,
 )
-from service.limits import Limiter
+from service.limits import Limiter, check_url
 from service.llm import LLM, UpstreamLLM
 from service.metrics import Metrics
 from service.middleware import RequestId
@@ -61,6 +61,7 @@ def create_app(
     traces: Traces | None = None,
 ) -> FastAPI:
     """The application. Tests give their own `llm`, `index`, `encoder` and `traces`. Raises StartupError."""
+    check_url(settings)
     metrics = Metrics()
     metrics.capacity.set(settings.limits.concurrency)
     drain = Drain()
@@ -114,7 +115,8 @@ def create_app(
     app = FastAPI(title="ClinAlign Serve", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     for module in (chat, critique, principles, ops):
         app.include_router(module.router)
-    app.add_middleware(RequestId, metrics=metrics, drain=drain, traces=traces, on_bug=_handle_errors(app, metrics))
+    on_error, on_bug = _handle_errors(app, metrics)
+    app.add_middleware(RequestId, metrics=metrics, drain=drain, traces=traces, on_error=on_error, on_bug=on_bug)
     return app
 
 
@@ -124,8 +126,10 @@ def _check_rules(index: PrincipleIndex) -> None:
             raise ConfigError(f"principle {principle.id!r} names the rule {principle.rule!r}, which does not exist")
 
 
-def _handle_errors(app: FastAPI, metrics: Metrics) -> Callable[[Exception], Response]:
-    """Has the application answer its errors. Gives what answers those that it does not know."""
+def _handle_errors(
+    app: FastAPI, metrics: Metrics
+) -> tuple[Callable[[ClinAlignError], Response], Callable[[Exception], Response]]:
+    """Has the application answer its errors. Gives what answers one that nothing inside does, and those that it does not know."""
 
     def respond(error: ClinAlignError) -> Response:
         metrics.failed(error)
@@ -152,4 +156,4 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> Callable[[Exception], Resp
         log.error("bug", exc_info=error)
         return respond(InternalError("The gateway failed. The request id helps to find out why."))
 
-    return on_bug
+    return respond, on_bug

@@ -63,6 +63,9 @@ async def addresses(url: str) -> tuple[str, ...]:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    hosts = {str(address[0]) for *_, address in found}
+    families = {family for family, *_ in found}
+    family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6  # a pod with both is one replica
+    hosts = {str(address[0]) for kind, *_, address in found if kind == family}
     shown = sorted(f"[{host}]" if ":" in host else host for host in hosts)
-    return tuple(f"{parts.scheme}://{host}:{port}{parts.path}" for host in shown)
+    user, at, _ = parts.netloc.rpartition("@")
+    return tuple(f"{parts.scheme}://{user}{at}{host}:{port}{parts.path}" for host in shown)

@@ -3,6 +3,7 @@ and an answer to what nothing inside expected."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.drain import Drain
+from service.errors import ClinAlignError, NotReady
 from service.metrics import Metrics
 from service.tracing import NO_REQUEST, Traces
 
@@ -23,9 +25,11 @@ class RequestId:
         metrics: Metrics,
         drain: Drain,
         on_bug: Callable[[Exception], ASGIApp],
+        on_error: Callable[[ClinAlignError], ASGIApp],
         traces: Traces | None = None,
     ) -> None:
-        self._app, self._metrics, self._drain, self._on_bug, self._traces = app, metrics, drain, on_bug, traces
+        self._app, self._metrics, self._drain, self._traces = app, metrics, drain, traces
+        self._on_bug, self._on_error = on_bug, on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,3 +61,7 @@ class RequestId:
                 if begun:  # the connection is cut, so that half an answer does not look whole
                     raise
                 await self._on_bug(error)(scope, receive, sending)
+            except asyncio.CancelledError:  # the server gives up what is left at the end of its drain
+                if not begun:
+                    await self._on_error(NotReady("The gateway is stopping."))(scope, receive, sending)
+                raise

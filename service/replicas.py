@@ -52,6 +52,7 @@ class Replicas:
         log.info("replicas", extra={"fields": {"known": len(urls), "before": len(self._urls)}})
         self._urls = tuple(urls)
         self._out_until = {url: until for url, until in self._out_until.items() if url in urls}
+        self._faults = Counter({url: count for url, count in self._faults.items() if url in urls})
 
     def for_conversation(self, key: str) -> tuple[str, ...]:
         """All replicas in the order in which they are to be tried: the conversation's own, those with room first."""
@@ -90,7 +91,7 @@ class Replicas:
 
     def failed(self, url: str) -> None:
         """It could not be reached: the others serve until `_OUT_S` have passed."""
-        if self._out_until.get(url, 0.0) <= self._clock():
+        if url in self._urls and self._out_until.get(url, 0.0) <= self._clock():  # one that has left was bound to go
             self.ejections += 1
             where = urlsplit(url).netloc.rpartition("@")[2]  # a URL may hold a password
             log.warning(

@@ -12,6 +12,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,6 +62,8 @@ class Upstream(Group):
     def _somewhere(cls, url: str) -> str:
         if not url.replace(",", " ").strip():
             raise ValueError("must name a model server")
+        if not all(map(_is_base_url, filter(None, (part.strip() for part in url.split(","))))):
+            raise ValueError("must be http://HOST[:PORT] or https://HOST[:PORT]")  # not quoted: it may hold a password
         return url
 
     @model_validator(mode="after")
@@ -263,6 +266,15 @@ def add_up_metrics_in(folder: str) -> None:
 def metrics_folder() -> str | None:
     """Where several workers keep their metrics; None in a process that serves alone."""
     return os.environ.get(_METRICS_FOLDER)
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        (parts.hostname or "").encode("idna")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # of the port, or of a name that is none
+        return False
 
 
 def _is_loopback(host: str) -> bool:

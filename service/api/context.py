@@ -43,6 +43,7 @@ class Context:
     defaults: Mapping[str, Options]  # of a request that asks for nothing, by tenant
     in_flight: int = 0
     index_error: str | None = None
+    reached: bool = False  # the model server has listed its models
     judges: dict[str, bool] = field(default_factory=dict)  # model id: does it give log-probabilities (probed lazily)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 

@@ -18,7 +18,15 @@ from service.api.present import facets_of, verdict_of
 from service.api.wire import CritiqueBody, CritiqueInput, conversation_of, validated
 from service.auth import Tenant
 from service.domain import Conversation, Turn, Usage, Verdict
-from service.errors import ClinAlignError, CritiqueFailed, InvalidValue, MissingField, UpstreamError, error_body
+from service.errors import (
+    ClinAlignError,
+    CritiqueFailed,
+    InvalidValue,
+    MissingField,
+    UpstreamError,
+    UpstreamTimeout,
+    error_body,
+)
 from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import salt
@@ -64,7 +72,7 @@ async def _respond(here: Context, body: CritiqueBody, tenant: Tenant) -> Respons
             raise MissingField("messages is missing.", param="messages")
         conversation, answer = _answered(body.messages, body.answer, "messages")
         async with here.slot():
-            return json_response(await _judge(here, model, conversation, answer, choice, body.explain, tenant))
+            return json_response(await _in_time(here, model, conversation, answer, choice, body.explain, tenant))
     if body.messages is not None or body.answer is not None:
         raise InvalidValue("Give either inputs or messages, not both.", param="inputs")
     async with here.slot():
@@ -93,11 +101,20 @@ async def _batch(
     async def one(i: int, item: CritiqueInput) -> dict[str, Any]:
         try:
             conversation, answer = _answered(item.messages, item.answer, f"inputs[{i}].messages")
-            return {"index": i, **await _judge(here, model, conversation, answer, choice, explain, tenant)}
+            return {"index": i, **await _in_time(here, model, conversation, answer, choice, explain, tenant)}
         except ClinAlignError as error:
             return {"index": i, **error_body(error)}
 
     return list(await asyncio.gather(*(one(i, item) for i, item in enumerate(inputs))))
+
+
+async def _in_time(here: Context, *asked: Any) -> dict[str, Any]:
+    """`_judge`, which ends by the deployment's deadline as answers do. Raises UpstreamTimeout."""
+    try:
+        async with asyncio.timeout(here.settings.revision.deadline_ms / 1000):
+            return await _judge(here, *asked)
+    except TimeoutError:
+        raise UpstreamTimeout("The model server did not answer before the deadline.") from None
 
 
 async def _judge(

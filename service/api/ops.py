@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from service.api.context import context, json_response
-from service.errors import ClinAlignError, NotReady
+from service.errors import ClinAlignError, NotReady, UpstreamOverloaded, UpstreamRateLimited
 from service.stages.critique import gives_logprobs
 
 router = APIRouter()
@@ -61,24 +62,31 @@ async def readyz(request: Request) -> Response:
         raise NotReady("draining")
     if here.kit.retriever.index is None:
         raise NotReady("the index is not loaded")
-    if here.judges and "once" in request.query_params:
+    once = "once" in request.query_params
+    if once and here.reached:
         return json_response({"status": "ready"})
     try:
         await here.kit.llm.models()  # asked anew: `model` is content with what was listed before
         model = await here.kit.llm.model()
+        here.reached = True
+        if once:  # whether it judges is not waited for: a new gateway is there to relieve a full fleet
+            here.metrics.serves(*here.versions.parts(model.root))
+            return json_response({"status": "ready"})
         if model.id not in here.judges:
-            async with asyncio.timeout(_PROBE_S):
-                here.judges[model.id] = await gives_logprobs(model, here.kit.critic)
+            with suppress(UpstreamOverloaded, UpstreamRateLimited):  # it is full: asked again the next time
+                async with asyncio.timeout(_PROBE_S):
+                    here.judges[model.id] = await gives_logprobs(model, here.kit.critic)
     except (ClinAlignError, TimeoutError) as error:
         raise NotReady("the model server does not answer") from error
     here.metrics.serves(*here.versions.parts(model.root))
-    decides = here.kit.critic.decides(model)
+    trusted = "decides" if here.kit.critic.decides(model) else "advises"
+    judges = here.judges.get(model.id)
     return json_response(
         {
             "status": "ready",
             "model": model.id,
             # Without log-probabilities there are no model verdicts: rules alone repair, and `off` is not affected.
-            "critic": "rules_only" if not here.judges[model.id] else "decides" if decides else "advises",
+            "critic": "not_known_yet" if judges is None else trusted if judges else "rules_only",
             "system_fingerprint": here.versions.fingerprint(model.root),
         }
     )

@@ -18,7 +18,15 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from service.domain import Completion, Label, Match, Severity, Turn, Usage, Verdict
-from service.errors import ClinAlignError, ContextLengthExceeded, UpstreamError, UpstreamUnavailable
+from service.errors import (
+    ClinAlignError,
+    ContextLengthExceeded,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from service.llm import LLM, ModelInfo, Wire
 from service.prompts import Prompts
 from service.rules import BLOCKING_RULES, RULES
@@ -182,10 +190,13 @@ def _by_rule(turn: Turn, matches: Sequence[Match]) -> dict[str, Label | None]:
 
 
 async def gives_logprobs(model: ModelInfo, critic: Critic) -> bool:
-    """Whether the upstream can judge at all: one token with its alternatives. Raises UpstreamUnavailable."""
+    """Whether the upstream can judge at all: one token with its alternatives.
+
+    Raises what says nothing about that: UpstreamUnavailable, UpstreamTimeout, UpstreamOverloaded, UpstreamRateLimited.
+    """
     try:
         told = await critic.llm.chat(model, [{"role": "user", "content": "Hello"}], _params(critic, None))
-    except UpstreamUnavailable:
+    except (UpstreamUnavailable, UpstreamTimeout, UpstreamOverloaded, UpstreamRateLimited):
         raise
     except ClinAlignError:
         return False

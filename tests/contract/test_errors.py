@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -287,3 +288,15 @@ def test_a_bug_is_an_error_like_any_other(serve: Serve) -> None:
     text = httpx.get(f"{url}/metrics").text
     assert 'clinalign_errors_total{code="internal_error"} 1.0' in text
     assert 'clinalign_requests_total{route="/v1/chat/completions",status="500"} 1.0' in text
+
+
+def test_a_critique_ends_by_the_deadline(serve: Serve) -> None:
+    class Hung(FakeLLM):
+        async def chat(self, *args: Any, **fields: Any) -> Any:
+            await asyncio.sleep(60)
+
+    url = serve(Hung(), revision={"deadline_ms": 200})
+    item = {"messages": ASKED, "answer": GOOD}
+    check(post(url, item, "/v1/critique"), 504, "upstream_timeout")
+    (told,) = post(url, {"inputs": [item]}, "/v1/critique").json()["data"]
+    assert told["error"]["code"] == "upstream_timeout"

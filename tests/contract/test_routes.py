@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import httpx
 import pytest
 
-from service.errors import UpstreamUnavailable
+from service.errors import UpstreamOverloaded, UpstreamUnavailable
 from service.llm import ModelInfo
 from service.version import VERSION
 from tests.contract.conftest import Serve
@@ -174,3 +175,29 @@ def test_a_score_comes_with_how_many_verdicts_it_rests_on(serve: Serve) -> None:
     by_rule = sum(p["source"] == "rule" and p["after"] != "unknown" for p in revision["principles"])
     assert revision["verdicts"]["decided"] == by_rule > 0
     assert sum(revision["verdicts"].values()) == len([p for p in revision["principles"] if p["after"]])
+
+
+def test_a_gateway_becomes_ready_in_front_of_a_full_model_server(serve: Serve) -> None:
+    class Full(FakeLLM):
+        async def chat(self, *args: Any, **fields: Any) -> Any:
+            raise AssertionError("asked for an answer")
+
+    url = serve(Full())
+    assert httpx.get(f"{url}/readyz?once").json() == {"status": "ready"}
+    assert "clinalign_build_info{" in httpx.get(f"{url}/metrics").text
+
+
+def test_a_full_model_server_is_asked_again_whether_it_judges(serve: Serve) -> None:
+    class Filling(FakeLLM):
+        full = True
+
+        async def chat(self, *args: Any, **fields: Any) -> Any:
+            if self.full:
+                raise UpstreamOverloaded("full")
+            return await super().chat(*args, **fields)
+
+    llm = Filling()
+    url = serve(llm)
+    assert httpx.get(f"{url}/readyz").json()["critic"] == "not_known_yet"
+    llm.full = False
+    assert httpx.get(f"{url}/readyz").json()["critic"] == "advises"

@@ -76,3 +76,14 @@ async def test_addresses_take_the_hosts_place() -> None:
 async def test_a_name_without_an_address_is_an_error() -> None:
     with pytest.raises(OSError, match=r"."):
         await addresses("http://no-such-host.invalid:8000")
+
+
+async def test_a_pod_with_addresses_of_both_kinds_is_one_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET6, 1, 6, "", ("fd00::1", port, 0, 0)),
+            (socket.AF_INET, 1, 6, "", ("10.0.0.1", port)),
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    assert await addresses("http://user:word@vllm:8000/base") == ("http://user:word@10.0.0.1:8000/base",)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from service.auth import ANONYMOUS, Tenant
 from service.errors import ConfigError, InvalidValue, RateLimited, error_body, error_headers, spec_of
-from service.limits import Limiter
+from service.limits import Limiter, check_url
 from service.settings import ApiKey, Limits, Redis, Settings, load_settings
 
 SHA = "0" * 64
@@ -92,6 +93,35 @@ def test_a_redis_of_another_kind_stops_the_start(url: str, monkeypatch: pytest.M
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://:pa/secret@host:6379", "redis://host:secret", "redis://host/0?secret=1", "redis://host?db=secret"]
+)
+def test_a_redis_url_that_cannot_be_read_stops_the_start_and_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="CLINALIGN_REDIS_URL") as caught:
+        check_url(Settings(redis=Redis(url=url)))
+    assert "secret" not in str(caught.value)
+    check_url(Settings(redis=Redis(url="redis://:p%2Fw@host:6379/0?socket_timeout=1")))
+
+
 def test_the_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: Any = repr(Settings(redis=Redis(url="redis://:secret@host")))
     assert "secret" not in shown
+
+
+async def test_one_request_finds_out_for_all_whether_redis_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def hangs(*args: Any) -> float | None:
+        nonlocal asked
+        if args[0] is not limits._own:
+            asked += 1
+            await asyncio.sleep(60)
+        return None
+
+    limits = Limiter(Settings(limits=Limits(requests_per_minute=99), redis=Redis(url=DEAD, timeout_s=0.05)))
+    monkeypatch.setattr("service.limits._taken", hangs)
+    for expected in (20, 21):
+        limits._alone_until = 0.0
+        await asyncio.gather(*(limits.spend(ANONYMOUS) for _ in range(20)))
+        assert asked == expected
+    await limits.close()

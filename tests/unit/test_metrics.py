@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.common import ROOT
 from service.discovery import Seen
-from service.metrics import Metrics
+from service.metrics import Metrics, _forget_dead_workers
 from service.version import VERSION
 
 
@@ -41,6 +42,16 @@ def test_one_version_serves_at_a_time() -> None:
         frozenset((VERSION, "old", "p", "i", "q")): 0,
         frozenset((VERSION, "new", "p", "i", "q")): 1,
     }
+
+
+def test_two_scrapes_at_once_forget_a_dead_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gauge_livesum_4190001.db").touch()
+
+    def gone(*args: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("service.metrics.mark_process_dead", gone)
+    _forget_dead_workers(tmp_path)
 
 
 def test_the_release_is_the_packages() -> None:

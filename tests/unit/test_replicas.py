@@ -135,3 +135,16 @@ def test_one_that_left_the_list_is_not_counted_as_out() -> None:
 @given(st.text(st.characters()))
 def test_any_text_has_a_replica(key: str) -> None:
     assert len(Replicas(URLS).for_conversation(key)) == len(URLS)
+
+
+def test_one_that_has_left_is_neither_an_ejection_nor_remembered() -> None:
+    replicas = Replicas(["http://a", "http://b"])
+    for _ in range(4):
+        replicas.answered("http://a", 500)
+    replicas.update(["http://b"])
+    replicas.failed("http://a")
+    assert replicas.ejections == 0
+    replicas.update(["http://b", "http://c"])
+    replicas.update(["http://a", "http://b"])  # another pod with its address
+    replicas.answered("http://a", 500)
+    assert (replicas.ejections, replicas.out) == (0, 0)

@@ -256,3 +256,12 @@ def test_an_upstream_without_a_url_stops_the_start(monkeypatch: pytest.MonkeyPat
 )
 def test_replicas_are_named_once_each_without_v1(url: str, urls: tuple[str, ...]) -> None:
     assert Settings(upstream={"url": url}).upstream.urls == urls
+
+
+@pytest.mark.parametrize(
+    "url", ["vllm:8000", "ftp://vllm", "http://", "http://a..b", "http://vllm:99999", "http://a,vllm"]
+)
+def test_an_upstream_that_is_no_url_stops_the_start(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLINALIGN_UPSTREAM_URL", url)
+    with pytest.raises(ConfigError, match="CLINALIGN_UPSTREAM_URL: must be"):
+        load_settings()

@@ -30,7 +30,7 @@ def start(up: Up, folder: Path, count: int = 1, *stub_arguments: str) -> tuple[l
 def start_all(up: Up, folder: Path, count: int = 1, *stub_arguments: str) -> tuple[Child, list[Gateway], Nginx]:
     model, url = stub(folder, *stub_arguments)
     up(model, f"{url}/v1/models")
-    gateways = [gateway(url, folder, DRAIN_S="2") for _ in range(count)]
+    gateways = [gateway(url, folder, DRAIN_S="2", WORKERS=str(1 + i)) for i in range(count)]
     for each in gateways:
         up(each, f"{each.url}/readyz")
     nginx = Nginx([each.port for each in gateways], folder)
@@ -85,6 +85,7 @@ async def test_metrics_and_probes_are_not_for_the_world(up: Up, tmp_path: Path) 
 
 
 async def test_gateways_restart_one_by_one_and_no_request_fails(up: Up, tmp_path: Path) -> None:
+    """One of one process, and one of two workers."""
     gateways, nginx = start(up, tmp_path, 2, "--profile", "h100-qwen3-4b")
     await listening(nginx)
     outcomes: Counter[str] = Counter()
@@ -109,7 +110,7 @@ async def test_gateways_restart_one_by_one_and_no_request_fails(up: Up, tmp_path
             terminate(each)
             await refuses(each)
             assert await asyncio.to_thread(each.join, PATIENCE_S) == 0
-            again = gateway(each.upstream, tmp_path, each.port, DRAIN_S="2")
+            again = gateway(each.upstream, tmp_path, each.port)
             await asyncio.to_thread(up, again, f"{again.url}/readyz")
         await more()
         done.set()
