@@ -163,9 +163,11 @@ RUN groupadd --gid 10001 clinalign \
     && python -m compileall -q --invalidation-mode unchecked-hash -x '/(test|tests|idlelib|lib2to3|site-packages)/' "${stdlib}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=content /opt/clinalign /opt/clinalign
-# HOME: some libraries ask for one, and /tmp is the only place where anything is written.
+# HOME: some libraries ask for one, and /tmp is the only place where anything is written. UV_THREADPOOL_SIZE: names are
+# resolved in these threads, four by default, and one that hangs keeps its own.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
+    UV_THREADPOOL_SIZE=16 \
     CLINALIGN_HOST=0.0.0.0 \
     CLINALIGN_PORT=8080 \
     CLINALIGN_ENCODER=/opt/clinalign/encoder \

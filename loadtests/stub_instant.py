@@ -71,6 +71,7 @@ class Canned:
             b"GET /metrics": _response(b"", content_type=b"text/plain"),
             b"POST /tokenize": _json({"count": 32, "max_model_len": 8192, "tokens": []}),
             b"POST /reset_prefix_cache": _json({"success": True}),
+            b"POST /v1/traces": _response(b"", content_type=b"application/x-protobuf"),  # a collector that takes all
         }
 
     def response(self, target: bytes, body: bytes) -> bytes:

@@ -206,6 +206,7 @@ class Redis(Group):
     timeout_s: float = Field(
         0.25,
         gt=0,
+        le=60,
         description="Seconds to wait for it. While it does not answer, each process holds the limits by itself.",
     )
 
@@ -230,6 +231,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         0.0,
         ge=0,
+        le=3600,
         description="Seconds between SIGTERM and the end of new connections. `/readyz` fails at once, so that balancers stop sending meanwhile; what still comes is served.",
     )
     demonstration: bool = Field(False, description="A demonstration model answers: every answer says so.")

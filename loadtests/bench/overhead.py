@@ -4,7 +4,8 @@ Every server has one core to itself, with all its threads; the upstream (loadtes
 All are up for the whole run and are measured in turns, so that what disturbs the machine disturbs all of them alike; a
 figure is the median over the rounds. CPU time a request is the steadiest of them on a busy machine. Every request has
 another number in its question, so that no answer or embedding of it comes from a cache. `gateway auto` is judged by rules
-alone, as is so by default while the model may only advise; `gateway verdicts` asks the model as well.
+alone, as is so by default while the model may only advise; `gateway verdicts` asks the model as well. `gateway limited` and
+`gateway traced` are mode `off` with limits held in a Redis, and with every request traced to a collector.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from scripts.build_index import ensure_index
 from scripts.child import LOOPBACK, Child, free_port
 from scripts.common import LOGS, Failure, fail
 from scripts.gateway import Gateway
+from scripts.tools import tool
 
-ROWS = ("direct", "bare", "gateway off", "gateway auto", "gateway verdicts", "litellm", "optillm none", "nemo")
+_GATEWAYS = ("gateway off", "gateway limited", "gateway traced", "gateway auto", "gateway verdicts")
+ROWS = ("direct", "bare", *_GATEWAYS, "litellm", "optillm none", "nemo")
 MAX_TOKENS = 128
 READY_S = 60.0
 
@@ -48,7 +51,7 @@ def measure(
             stub, stub_url = start_stub()
         running.callback(stub.stop)
         stub.wait_ready(f"{stub_url}/v1/models", READY_S)
-        starters = _starters(running, stub_url, core)
+        starters = _starters(running, stub_url, core, other)
         rows, left_out = _start(starters, [name for name in ROWS if not only or name in only or name == "direct"])
         lost: dict[str, str] = {}
         for row in [row for _ in range(rounds) for row in rows]:
@@ -68,10 +71,10 @@ def start_stub() -> tuple[Child, str]:
     return Child("The stub", command, LOGS / "bench-stub.log").start(), f"http://{LOOPBACK}:{port}"
 
 
-def _starters(running: ExitStack, stub_url: str, core: int) -> dict[str, Callable[[], Row]]:
+def _starters(running: ExitStack, stub_url: str, core: int, other: int) -> dict[str, Callable[[], Row]]:
     """How each row's server is started on its core; a server of several rows is started once."""
     model = str(httpx.get(f"{stub_url}/v1/models").raise_for_status().json()["data"][0]["id"])
-    gateways: list[Gateway] = []
+    gateways: dict[str, Gateway] = {}
 
     def body(**extra: Any) -> dict[str, Any]:
         asked = [{"role": "user", "content": f"{QUESTION} ({COUNTER})"}]
@@ -88,17 +91,32 @@ def _starters(running: ExitStack, stub_url: str, core: int) -> dict[str, Callabl
         server = make()
         return Row(name, up(server), body(**extra), server.pid)
 
-    def gateway(name: str, **revision: Any) -> Row:
-        if not gateways:
-            new = Gateway(stub_url, ensure_index(), demonstration=False, log=LOGS / "bench-gateway.log")
-            up(new)
-            gateways.append(new)
-        return Row(f"gateway {name}", gateways[0].url, body(revision=revision), gateways[0].pid)
+    def gateway(name: str, settings: Mapping[str, str] | None = None, **revision: Any) -> Row:
+        own = name if settings else "any"
+        if own not in gateways:
+            log = LOGS / f"bench-gateway-{own}.log"
+            gateways[own] = Gateway(stub_url, ensure_index(), demonstration=False, log=log, settings=settings)
+            up(gateways[own])
+        return Row(f"gateway {name}", gateways[own].url, body(revision=revision), gateways[own].pid)
+
+    def limited() -> Row:
+        port = free_port()
+        command = [str(tool("redis-server")), "--port", str(port), "--bind", LOOPBACK, "--save", ""]
+        with only_on(other):
+            redis = Child("Redis", command, LOGS / "bench-redis.log").start()
+        running.callback(redis.stop)
+        held = {
+            "CLINALIGN_LIMITS_REQUESTS_PER_MINUTE": "100000000",
+            "CLINALIGN_REDIS_URL": f"redis://{LOOPBACK}:{port}",
+        }
+        return gateway("limited", held, mode="off")
 
     return {
         "direct": lambda: Row("direct", stub_url, body(), None),
         "bare": lambda: peer("bare", lambda: servers.bare(stub_url)),
         "gateway off": lambda: gateway("off", mode="off"),
+        "gateway limited": limited,
+        "gateway traced": lambda: gateway("traced", {"CLINALIGN_TRACES_ENDPOINT": stub_url}, mode="off"),
         "gateway auto": lambda: gateway("auto", mode="auto"),
         "gateway verdicts": lambda: gateway("verdicts", mode="auto", trace="full"),
         "litellm": lambda: peer("litellm", lambda: servers.litellm(stub_url, model)),
