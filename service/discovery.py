@@ -44,18 +44,26 @@ async def watch(
     """
     resolve = resolve or addresses
     failing, ejections = False, 0
+    lookup: asyncio.Future[tuple[str, ...]] | None = None
     while True:
         if name is not None:
-            try:
-                replicas.update(await resolve(name))
-                failing = False
-            except OSError as error:
-                if not failing:
-                    log.warning("lookup_failed", extra={"fields": {"error": type(error).__name__}})
-                failing = True
+            # One that hangs is waited for, and no other begun: each holds a thread, of which there are few.
+            lookup = lookup or asyncio.ensure_future(resolve(name))
+            await asyncio.wait([lookup], timeout=EVERY_S)
+            error = _failure(lookup)
+            if error is None:
+                replicas.update(lookup.result())
+            elif not failing:
+                log.warning("lookup_failed", extra={"fields": {"error": type(error).__name__}})
+            failing = error is not None
+            lookup = None if lookup.done() else lookup
         ejections, before = replicas.ejections, ejections
         on_seen(Seen(len(replicas.urls), replicas.out, ejections - before, int(failing)))
         await wait(EVERY_S)
+
+
+def _failure(lookup: asyncio.Future[tuple[str, ...]]) -> BaseException | None:
+    return lookup.exception() if lookup.done() else TimeoutError()
 
 
 async def addresses(url: str) -> tuple[str, ...]:

@@ -111,9 +111,7 @@ class Request(Span):
     ) -> None:
         if self._before is not None:
             _request.reset(self._before)
-        if isinstance(error, Exception) and self._status is None:  # a bug: what answers it stands outside of us
-            self.answered(spec_of(InternalError("")).status)
-        elif error is None and (self._status == 499 or not self._whole):
+        if error is None and (self._status == 499 or not self._whole):
             self.set(left=True)
         super().__exit__(kind, error, trace)
 

@@ -49,6 +49,29 @@ async def test_a_lookup_that_fails_changes_nothing_and_is_counted() -> None:
     assert [(each.known, each.failed_lookups) for each in seen] == [(2, 0), (2, 1), (2, 1), (1, 0)]
 
 
+async def test_a_lookup_that_hangs_is_told_and_no_other_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.discovery.EVERY_S", 0.01)
+    replicas, seen, begun = Replicas([NAME]), list[Seen](), list[str]()
+    answered = asyncio.Event()
+
+    async def resolve(name: str) -> tuple[str, ...]:
+        begun.append(name)
+        await answered.wait()
+        return (A,)
+
+    async def wait(seconds: float) -> None:
+        if len(seen) == 2:
+            answered.set()
+        elif len(seen) == 3:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch(replicas, NAME, seen.append, resolve=resolve, wait=wait)
+    assert [each.failed_lookups for each in seen] == [1, 1, 0]
+    assert begun == [NAME]
+    assert replicas.urls == (A,)
+
+
 async def test_until_the_first_lookup_the_name_itself_is_asked() -> None:
     replicas = Replicas([NAME])
     await watched(replicas, socket.gaierror())
