@@ -23,13 +23,28 @@ RECIPES = (ROOT / "docs/recipes.md").read_text("utf-8")
 
 
 def commands(page: str, program: str) -> list[list[str]]:
+    """The lines that begin with the program, as words, with the variables that the page gives values to."""
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL) + re.findall(r"`(helm template [^`]+)`", page)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    variables: dict[str, str] = {}
+    found = []
+    for line in lines:
+        for name, value in variables.items():
+            line = line.replace(f"${name}", value)  # noqa: PLW2901 - as the shell does
+        if given := re.fullmatch(r'([A-Z]+)="([^"]*)"', line):
+            variables[given[1]] = given[2]
+        if line.startswith(f"{program} "):
+            found.append(shlex.split(line, comments=True))
+    return found
+
+
+def documents(page: str) -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
 
 
 HELM = [words for words in commands(DEPLOY, "helm") if words[1] in ("install", "upgrade", "template")]
-KUBECTL = [words for words in commands(DEPLOY, "kubectl") if "secret" in words or "configmap" in words]
+KUBECTL = [words for words in commands(DEPLOY, "kubectl") if "create" in words and {"secret", "configmap"} & {*words}]
+FLEET = ("clinalign", "helm/clinalign", "-n", "health", "-f", "helm/clinalign/examples/fleet.yaml")
 
 
 def pairs(words: list[str]) -> list[tuple[str, tuple[str, str]]]:
@@ -45,8 +60,11 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.parametrize("words", HELM, ids=" ".join)
-def test_each_helm_command_renders(words: list[str]) -> None:
-    objects = list(yaml.safe_load_all(run(need("helm"), "template", *words[2:])))
+def test_each_helm_command_renders(words: list[str], tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{}")
+    given = [mine if word == "mine.yaml" else word for word in words[2:]]
+    objects = list(yaml.safe_load_all(run(need("helm"), "template", *given)))
     kinds = [found["kind"] for found in objects if found]
     assert "Deployment" in kinds
     assert "StatefulSet" in kinds
@@ -63,12 +81,32 @@ def test_the_page_has_commands() -> None:
 @pytest.mark.parametrize("words", KUBECTL, ids=" ".join)
 def test_each_object_is_made_as_written(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("[]")
-    (tmp_path / "principles_index").symlink_to(ROOT / "principles_index")
+    (tmp_path / "our-principles").symlink_to(ROOT / "principles_index/principles")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     alone = words[1 : words.index("|")] if "|" in words else [*words[1:], "--dry-run=client", "-o", "yaml"]
     made = yaml.safe_load(run(need("kubectl"), *alone, cwd=tmp_path))
     assert (made["kind"], made["metadata"]["namespace"]) in (("Secret", "health"), ("ConfigMap", "health"))
     assert made["data"]
     assert len(json.dumps(made)) < 1 << 20
+
+
+@pytest.mark.parametrize("values", documents(DEPLOY), ids=str)
+def test_each_of_the_values_changes_the_fleet(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    before = run(need("helm"), "template", *FLEET)
+    after = run(need("helm"), "template", *FLEET, "-f", tmp_path / "mine.yaml")
+    assert before != after
+
+
+def test_a_canary_is_taken_away_in_an_order_that_loses_nothing() -> None:
+    words = [line.split()[0] for line in re.findall(r"^(?:helm|sleep|amtool) .*$", DEPLOY, re.MULTILINE)]
+    assert words[words.index("sleep") - 1 : words.index("sleep") + 3] == ["helm", "sleep", "amtool", "helm"]
+    (silence,) = commands(DEPLOY, "amtool")
+    rules = yaml.safe_load((ROOT / "helm/clinalign/monitoring/rules.yaml").read_text("utf-8"))
+    alerts = {rule.get("alert") for group in rules["groups"] for rule in group["rules"]}
+    labels = dict(word.split("=", 1) for word in silence[3:6])
+    assert labels["alertname"] in alerts
+    assert labels["job"] == "clinalign-canary-gateway"
 
 
 def test_the_keys_file_is_what_the_gateway_reads(tmp_path: Path) -> None:
@@ -85,10 +123,6 @@ def test_what_is_built_and_started_exists() -> None:
     for argument in re.findall(r"--build-arg (\w+)=", DEPLOY):
         assert f"\nARG {argument}" in f"\n{dockerfile}"
     assert (ROOT / "compose.yaml").is_file()
-
-
-def documents(page: str) -> list[dict[str, Any]]:
-    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
 
 
 def test_recipes_name_what_the_chart_makes() -> None:

@@ -146,3 +146,12 @@ args:
   - --encoder=/opt/clinalign/encoder
   - --out={{ include "clinalign.indexDir" . }}
 {{- end -}}
+
+{{/* With an autoscaler: as many as there are now, nothing on a first install. A field that a new revision leaves out falls
+     back to 1, so turning an autoscaler on would take a fleet away. (list $ "Deployment" NAME) */}}
+{{- define "clinalign.liveReplicas" -}}
+{{- $root := index . 0 -}}
+{{- with lookup "apps/v1" (index . 1) $root.Release.Namespace (index . 2) -}}
+replicas: {{ .spec.replicas }}
+{{- end -}}
+{{- end -}}
