@@ -31,7 +31,7 @@ def commands(page: str, program: str) -> list[list[str]]:
     for line in lines:
         for name, value in variables.items():
             line = line.replace(f"${name}", value)  # noqa: PLW2901 - as the shell does
-        if given := re.fullmatch(r'([A-Z]+)="([^"]*)"', line):
+        if given := re.match(r'([A-Z]+)="([^"]*)"', line):
             variables[given[1]] = given[2]
         if line.startswith(f"{program} "):
             found.append(shlex.split(line, comments=True))
