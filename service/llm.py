@@ -82,13 +82,19 @@ class LLM(Protocol):
 
 
 class RetryBudget:
-    """Tokens for retries: each request earns `ratio`, each retry costs one (gRPC's retry throttling)."""
+    """Tokens for retries: each request earns `ratio`, each retry costs one (gRPC's retry throttling).
+
+    Up to `burst` of them are kept, or as many as there were calls in flight of late: a replica that dies takes its share
+    of those with it, and asking for them once more is no amplification.
+    """
 
     def __init__(self, ratio: float, burst: float = 10.0) -> None:
         self._ratio, self._burst, self._tokens = ratio, burst, burst if ratio else 0.0
+        self._lately = 0.0  # in flight at most, forgotten by a hundredth with each request
 
-    def earn(self) -> None:
-        self._tokens = min(self._burst, self._tokens + self._ratio)
+    def earn(self, in_flight: int = 0) -> None:
+        self._lately = max(in_flight, 0.99 * self._lately)
+        self._tokens = min(max(self._burst, self._lately), self._tokens + self._ratio)
 
     def spend(self) -> bool:
         if self._tokens < 1:
@@ -277,7 +283,7 @@ class UpstreamLLM:
         self, order: Sequence[str], method: str, path: str, data: bytes | None, span: tracing.ModelCall
     ) -> tuple[str, aiohttp.ClientResponse]:
         """The head of an answer, from the first replica of `order` that gives one, and which it is."""
-        self._retries.earn()
+        self._retries.earn(self._replicas.in_flight)
         for attempt in range(_ATTEMPTS):
             url, *others = self._replicas.reachable(order)
             try:
@@ -300,6 +306,7 @@ class UpstreamLLM:
                     self._replicas.failed(url)
                 if attempt + 1 == _ATTEMPTS or not ((unseen and others) or self._retries.spend()):
                     raise UpstreamUnavailable("The model server cannot be reached.") from error
+                order = (*others, url)
             else:
                 self._replicas.answered(url, response.status)
                 span.reached(url)

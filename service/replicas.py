@@ -40,6 +40,11 @@ class Replicas:
         return self._urls
 
     @property
+    def in_flight(self) -> int:
+        """Calls, over all replicas."""
+        return self._in_flight.total()
+
+    @property
     def out(self) -> int:
         """How many of them cannot be reached for now."""
         now = self._clock()

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -400,6 +401,18 @@ async def test_another_replica_takes_over_from_one_that_is_gone_without_touching
                 placed = client.place(MODEL, f"conversation {i}")
                 assert set(placed.replicas) == {gone, upstream.url}
                 assert (await client.chat(placed, HELLO, {})).text == "a"
+
+
+async def test_a_call_that_is_cut_off_is_asked_of_another_replica_at_once() -> None:
+    """And not of the same one again, whose other connections may be as dead."""
+    async with (
+        FaultyUpstream(resets(), resets()) as dying,
+        FaultyUpstream(answers(completion("a"))) as other,
+        client_of(f"{dying.url},{other.url}") as client,
+    ):
+        placed = replace(MODEL, replicas=(dying.url, other.url))
+        assert (await client.chat(placed, HELLO, {})).text == "a"
+    assert (len(dying.asked), len(other.asked)) == (1, 1)
 
 
 async def test_all_calls_of_a_conversation_go_to_its_replica() -> None:
@@ -844,3 +857,16 @@ async def test_one_replica_by_dns_is_still_a_place_of_its_own(monkeypatch: pytes
     """A second one that comes while an answer is made must not take its later calls."""
     async with client_of("http://127.0.0.1:9", replicas="dns") as client:
         assert client.place(MODEL, "a conversation").replicas == ("http://127.0.0.1:9",)
+
+
+def test_the_budget_grows_to_what_is_in_flight_and_falls_with_it() -> None:
+    """A replica that dies takes its share of the calls with it; a quiet hour must not find the budget of a busy one."""
+    budget = RetryBudget(0.1, burst=10)
+    for _ in range(1000):
+        budget.earn(in_flight=64)
+    assert sum(budget.spend() for _ in range(99)) == 64
+    for _ in range(1000):
+        budget.earn(in_flight=64)
+    for _ in range(500):
+        budget.earn(in_flight=3)
+    assert sum(budget.spend() for _ in range(99)) == 10
