@@ -115,7 +115,7 @@ class UpstreamLLM:
         self._name = settings.urls[0] if settings.replicas == "dns" else None
         # An address is asked in the name's name: for its certificate, and for servers that tell hosts apart.
         name = urlsplit(self._name or "")
-        self._named = {"Host": name.netloc.rpartition("@")[2]} if self._name else None
+        self._named = {"Host": name.netloc.rpartition("@")[2]} if self._name else {}
         self._tls_name = name.hostname if name.scheme == "https" else None
         self._watching = asyncio.create_task(watch(self._replicas, self._name, on_seen))
         self._retries = RetryBudget(settings.retry_ratio)
@@ -292,7 +292,7 @@ class UpstreamLLM:
                         method,
                         url + path,
                         data=data,
-                        headers={**(self._named or {}), **span.headers},
+                        headers={**self._named, **span.headers},
                         allow_redirects=False,
                         server_hostname=self._tls_name,
                     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from service.api.body import read_json
-from service.api.context import Context, Plain, T, context, json_response, while_connected
+from service.api.context import Context, Plain, context, in_time, json_response, while_connected
 from service.api.present import (
     chunks_of,
     completion_of,
@@ -34,13 +34,11 @@ from service.errors import (
     MissingField,
     UnsupportedContent,
     UnsupportedParameter,
-    UpstreamTimeout,
     error_body,
 )
 from service.language import detect
 from service.llm import ModelInfo
 from service.pipeline import Answer, Ask, OnEvent, Options, Piece, Stage, revise_answer
-from service.tracing import of_request
 
 router = APIRouter(route_class=Plain)
 log = logging.getLogger("clinalign")
@@ -177,13 +175,11 @@ async def _chunks(
             yield _data(chunk)
         yield _DONE
     except ClinAlignError as error:
-        here.metrics.failed(error)
-        of_request().failed(error)
+        here.failed(error)
         yield _data(error_body(error))
     except Exception as error:
         failure = InternalError("The gateway failed.")
-        here.metrics.failed(failure)
-        of_request().failed(error)
+        here.failed(failure)
         log.exception("stream_failed", exc_info=error)
         yield _data(error_body(failure))
     finally:
@@ -228,13 +224,13 @@ async def _relay(
     if payload.get("stream") is True:
         events = here.kit.llm.relay_stream(model, body)
         async with here.slot():
-            first = await _in_time(anext(events), options)
+            first = await in_time(anext(events), options.deadline_s)
         if text is not None:
             n = payload.get("n")
             first = _text_event(first, text, n if isinstance(n, int) else 1) + first
         return StreamingResponse(_relayed(here, first, events, options), headers={**_SSE, **headers})
     async with here.slot():
-        raw = await _in_time(here.kit.llm.relay(model, body), options)
+        raw = await in_time(here.kit.llm.relay(model, body), options.deadline_s)
     here.metrics.answers.labels("off", "none").inc()
     if text is not None:
         raw = _with_text(raw, text)
@@ -256,25 +252,16 @@ def _text_event(first: bytes, text: str, n: int) -> bytes:
     return _data({**chunk, "choices": [{"index": i, "delta": delta, "finish_reason": None} for i in range(n)]})
 
 
-async def _in_time(answer: Awaitable[T], options: Options) -> T:
-    try:
-        async with asyncio.timeout(options.deadline_s):
-            return await answer
-    except TimeoutError:
-        raise UpstreamTimeout("The model server did not answer before the deadline.") from None
-
-
 async def _relayed(here: Context, first: bytes, events: AsyncIterator[bytes], options: Options) -> AsyncIterator[bytes]:
     event: bytes | None = first
     try:
         async with here.slot():
             while event is not None:
                 yield event
-                event = await _in_time(anext(events, None), options)
+                event = await in_time(anext(events, None), options.deadline_s)
         here.metrics.answers.labels("off", "none").inc()
     except ClinAlignError as error:
-        here.metrics.failed(error)
-        of_request().failed(error)
+        here.failed(error)
         yield _data(error_body(error))
 
 

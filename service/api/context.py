@@ -19,13 +19,14 @@ from service.api.wire import SAMPLING, ChatBody, PrincipleChoice, RevisionBody, 
 from service.auth import ANONYMOUS, Keys, Tenant
 from service.domain import Conversation
 from service.drain import Drain
-from service.errors import ClinAlignError, ConfigError, ModelNotFound, Overloaded
+from service.errors import ClinAlignError, ConfigError, ModelNotFound, Overloaded, UpstreamTimeout
 from service.limits import Limiter
 from service.llm import ModelInfo
 from service.metrics import Metrics
 from service.pipeline import Ask, Kit, Options
 from service.settings import Mode, Settings
 from service.stages.retrieve import Choice, check
+from service.tracing import of_request
 
 T = TypeVar("T")
 _MODES: tuple[Mode, ...] = ("auto", "off", "critique", "always")
@@ -42,7 +43,6 @@ class Context:
     drain: Drain
     defaults: Mapping[str, Options]  # of a request that asks for nothing, by tenant
     in_flight: int = 0
-    index_error: str | None = None
     reached: bool = False  # the model server has listed its models
     judges: dict[str, bool] = field(default_factory=dict)  # model id: does it give log-probabilities (probed lazily)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -62,6 +62,11 @@ class Context:
         finally:
             self.in_flight -= 1
             self.metrics.in_flight.set(self.in_flight)
+
+    def failed(self, error: ClinAlignError) -> None:
+        """An error that goes out inside a stream, whose status has gone out before."""
+        self.metrics.failed(error)
+        of_request().failed(error)
 
     async def model_and_mode(self, name: str | None) -> tuple[ModelInfo, Mode | None]:
         """`NAME` or `NAME:mode`. Raises ModelNotFound."""
@@ -164,6 +169,15 @@ def json_response(payload: Any, status: int = 200, headers: Mapping[str, str] | 
     return Response(orjson.dumps(payload), status, dict(headers or {}), media_type="application/json")
 
 
+async def in_time(answer: Awaitable[T], seconds: float) -> T:
+    """Raises UpstreamTimeout at the deadline."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise UpstreamTimeout("The model server did not answer before the deadline.") from None
+
+
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Awaits `work` unless the client goes away first: then it is cancelled, and with it every upstream call."""
     worker = asyncio.current_task()
@@ -188,4 +202,4 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         watching.cancel()
 
 
-__all__ = ["ANONYMOUS", "Context", "Plain", "context", "json_response", "while_connected"]
+__all__ = ["ANONYMOUS", "Context", "Plain", "context", "in_time", "json_response", "while_connected"]

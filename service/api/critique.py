@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.body import read_json
-from service.api.context import Context, Plain, context, json_response, while_connected
+from service.api.context import Context, Plain, context, in_time, json_response, while_connected
 from service.api.present import facets_of, verdict_of
 from service.api.wire import CritiqueBody, CritiqueInput, conversation_of, validated
 from service.auth import Tenant
@@ -24,7 +25,6 @@ from service.errors import (
     InvalidValue,
     MissingField,
     UpstreamError,
-    UpstreamTimeout,
     error_body,
 )
 from service.language import detect
@@ -108,13 +108,9 @@ async def _batch(
     return list(await asyncio.gather(*(one(i, item) for i, item in enumerate(inputs))))
 
 
-async def _in_time(here: Context, *asked: Any) -> dict[str, Any]:
+def _in_time(here: Context, *asked: Any) -> Awaitable[dict[str, Any]]:
     """`_judge`, which ends by the deployment's deadline as answers do. Raises UpstreamTimeout."""
-    try:
-        async with asyncio.timeout(here.settings.revision.deadline_ms / 1000):
-            return await _judge(here, *asked)
-    except TimeoutError:
-        raise UpstreamTimeout("The model server did not answer before the deadline.") from None
+    return in_time(_judge(here, *asked), here.settings.revision.deadline_ms / 1000)
 
 
 async def _judge(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.bench.overhead import start_stub
 from scripts.build_index import ensure_index
 from scripts.common import LOGS
 from scripts.gateway import Gateway
+from tests.e2e.deploy.clients import metric
 
 SENT = 200
 BODY = {"messages": [{"role": "user", "content": "What helps against a runny nose?"}]}
@@ -37,9 +37,7 @@ def gateway() -> Iterator[Gateway]:
 
 async def counted(url: str, name: str, **labels: str) -> float:
     async with httpx.AsyncClient() as http:
-        page = (await http.get(f"{url}/metrics")).text
-    samples = [s for family in text_string_to_metric_families(page) for s in family.samples if s.name == name]
-    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+        return await metric(http, name, url, **labels)
 
 
 def workers(gateway: Gateway) -> set[int]:
